@@ -1,0 +1,52 @@
+"""One exception family. Every message says what came, what was expected and what to do.
+
+The command line catches :class:`SuperLoRAError` once, prints the message and exits with ``exit_code``;
+nothing else is caught there, so that a traceback always means a fault of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SuperLoRAError(Exception):
+    """Anything a user can put right."""
+
+    exit_code = 1
+
+
+class ConfigError(SuperLoRAError, ValueError):
+    """A wrong name or value in a config, an override or an argument."""
+
+    exit_code = 2
+
+
+class DataError(SuperLoRAError):
+    """A data set that is missing, broken or does not fit the base."""
+
+
+class BaseModelError(SuperLoRAError):
+    """A base that cannot be loaded or cannot do what was asked."""
+
+
+class AdapterError(SuperLoRAError):
+    """An adapter that cannot be attached, stored or loaded."""
+
+
+class RunError(SuperLoRAError):
+    """A run folder that is in use, was made from another config, or whose training broke off."""
+
+
+class SamplingError(SuperLoRAError):
+    """Sampling settings that do not fit the base."""
+
+
+class EvaluationError(SuperLoRAError):
+    """Scores that cannot be computed from what was given."""
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` for the accepted name closest to ``name``, or an empty string."""
+    close = difflib.get_close_matches(str(name), [str(item) for item in accepted], n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
