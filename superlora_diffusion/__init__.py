@@ -1,0 +1,1 @@
+"""Train, sample and score diffusion models with SuperLoRA adapters."""
