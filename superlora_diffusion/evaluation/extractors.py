@@ -1,0 +1,160 @@
+"""Feature extractors by name: images in, features (for FID) and logits (for the Inception Score) out.
+
+`digits` is ours and ships with the package; `inception` is torch-fidelity's own port of the original network,
+whose weights (91 MB) are looked up in its cache, read from a given path, or fetched; `auto` goes by the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
+from superlora_diffusion.evaluation import digits_net
+
+EXTRACTORS = ("auto", "digits", "inception")
+# Ten-class digit data, on which an ImageNet classifier's classes mean nothing.
+DIGIT_DATA = ("mnist-mini", "mnist", "usps", "svhn", "digits", "synthdigits")
+ASSETS = Path(__file__).parent / "assets"
+DIGITS_WEIGHTS = "digits_extractor.safetensors"
+INCEPTION_FEATURES, INCEPTION_CLASSES = 2048, 1008
+HASH_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network with what must be said beside every score it gives."""
+
+    name: str
+    hash: str
+    """First 12 hex digits of sha256 over the weights and the preprocessing."""
+    num_features: int
+    num_classes: int
+    predicts_labels: bool
+    """Whether logit k is class k of the data, so that accuracy means something."""
+    network: nn.Module
+    """uint8 (B, 3, H, W) on `device` -> features (B, num_features), logits (B, num_classes)."""
+    device: torch.device
+
+    def features(self, images: Tensor | np.ndarray, batch_size: int = 256) -> tuple[Tensor, Tensor]:
+        """uint8 (N, 3, H, W) -> features fp32 (N, num_features), logits fp32 (N, num_classes), on the CPU.
+
+        Raises:
+            EvaluationError: images that are not uint8 RGB, none at all, or a batch size below 1.
+        """
+        images = torch.as_tensor(images)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise EvaluationError(
+                f"the extractor {self.name!r} got {images.dtype} images of shape {tuple(images.shape)}; "
+                "it takes at least one uint8 RGB image, (N, 3, H, W)."
+            )
+        if batch_size < 1:
+            raise EvaluationError(f"batch_size is {batch_size}, expected 1 or more.")
+        with torch.inference_mode():
+            pairs = [self.network(chunk.to(self.device)) for chunk in images.split(batch_size)]
+        features, logits = zip(*pairs, strict=True)
+        # The clone takes the tensors out of inference mode, so that callers may use them anywhere.
+        return torch.cat(features).float().cpu().clone(), torch.cat(logits).float().cpu().clone()
+
+
+def load_extractor(
+    name: str = "auto", path: str | None = None, data_name: str = "", device: str | torch.device = "cpu"
+) -> Extractor:
+    """The extractor ``name``; ``path`` is a weights file of its kind in place of the usual one.
+
+    Raises:
+        ConfigError: an unknown name.
+        EvaluationError: missing or unreadable weights.
+    """
+    if name not in EXTRACTORS:
+        raise ConfigError(
+            f"extractor: {name!r} is not known; expected one of "
+            f"{', '.join(EXTRACTORS)}.{nearest(name, EXTRACTORS)}"
+        )
+    if name == "auto":
+        name = choose_extractor(data_name)
+    make = {"digits": _digits, "inception": _inception}[name]
+    return make(path, torch.device(device))
+
+
+def choose_extractor(data_name: str) -> str:
+    """`digits` for ten-class digit data, `inception` for everything else."""
+    return "digits" if data_name in DIGIT_DATA else "inception"
+
+
+def hash_weights(tensors: dict[str, Tensor], preprocessing: str) -> str:
+    """sha256 prefix over names, types, shapes and bytes in name order, then the preprocessing's text."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        # view(uint8) wants at least one dimension.
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(preprocessing.encode())
+    return digest.hexdigest()[:HASH_LENGTH]
+
+
+def _digits(path: str | None, device: torch.device) -> Extractor:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = Path(path) if path else ASSETS / DIGITS_WEIGHTS
+    net = digits_net.DigitsNet()
+    try:
+        stored = load_file(file)
+        net.load_state_dict(stored)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise EvaluationError(
+            f"{file}: no weights of the digits extractor could be read ({_first_line(error)}). Give a file "
+            "written by scripts/train_digits_extractor.py, or no path, to use the one that ships."
+        ) from error
+    return Extractor(
+        name="digits",
+        hash=hash_weights(stored, digits_net.PREPROCESSING),
+        num_features=digits_net.NUM_FEATURES,
+        num_classes=digits_net.NUM_CLASSES,
+        predicts_labels=True,
+        network=_freeze(net, device),
+        device=device,
+    )
+
+
+def _inception(path: str | None, device: torch.device) -> Extractor:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    from superlora_diffusion.evaluation.inception_weights import find_inception_weights
+
+    file = find_inception_weights(path)
+    try:
+        # torch-fidelity unpickles whatever it is given; this refuses anything but tensors first.
+        torch.load(file, map_location="cpu", weights_only=True)
+        net = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)
+        )
+    except Exception as error:  # a damaged file raises a different type for each kind of damage
+        raise EvaluationError(
+            f"{file}: these are no Inception weights that torch-fidelity can read ({_first_line(error)}). "
+            "Give the file it publishes (weights-inception-2015-12-05-6726825d.pth), or delete a damaged one."
+        ) from error
+    return Extractor(
+        name="inception",
+        hash=hash_weights(net.state_dict(), "torch-fidelity inception-v3-compat, 2048, logits_unbiased"),
+        num_features=INCEPTION_FEATURES,
+        num_classes=INCEPTION_CLASSES,
+        predicts_labels=False,
+        network=_freeze(net, device),
+        device=device,
+    )
+
+
+def _freeze(net: nn.Module, device: torch.device) -> nn.Module:
+    return net.requires_grad_(False).eval().to(device)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,0 +1,150 @@
+"""Score records and `scores.json`, a plain JSON list of them. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from superlora_diffusion.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from superlora_diffusion.evaluation.scores import Scores
+
+
+class ScoreRecord(BaseModel):
+    """One scored model: an adapter, or the base (0 parameters). Fields shared with `Scores` mean the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    parameters: int = Field(ge=0)
+    """Trained numbers; 0 for the base."""
+    is_mean: float
+    is_std: float
+    is_stderr: float
+    is_real: float
+    is_real_std: float
+    is_distance: float
+    fid: float
+    accuracy: float | None
+    n: int
+    splits: int
+    shuffle: bool = True
+    seed: int
+    extractor: str
+    extractor_hash: str
+    notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """How the images were drawn (sampler, steps, guidance, ...): JSON values."""
+
+    @classmethod
+    def from_scores(
+        cls, name: str, parameters: int, scores: Scores, settings: dict[str, Any] | None = None
+    ) -> ScoreRecord:
+        """The record of one `Scores`."""
+        return cls(name=name, parameters=parameters, settings=settings or {}, **vars(scores))
+
+    @property
+    def protocol(self) -> str:
+        """What two records must share to be compared, as it is printed under tables and plots."""
+        shuffle = "shuffled" if self.shuffle else "not shuffled"
+        return (
+            f"N {self.n:,}, {self.splits} splits, {shuffle}, seed {self.seed}, "
+            f"extractor {self.extractor} {self.extractor_hash}"
+        )
+
+    def same_measurement(self, other: ScoreRecord) -> bool:
+        """Whether one replaces the other: the same model drawn and scored in the same way.
+
+        The extractor's hash is left out on purpose: scores by weights no longer used are stale.
+        """
+        return self._key() == other._key()
+
+    def _key(self) -> tuple[Any, ...]:
+        settings = json.dumps(self.settings, sort_keys=True)
+        return (self.name, settings, self.extractor, self.n, self.splits, self.seed)
+
+
+def write_scores(path: str | Path, records: Iterable[ScoreRecord]) -> list[ScoreRecord]:
+    """Add the records to the file, each in place of an earlier one of the same measurement; returns all.
+
+    The file is written beside itself and renamed: a reader sees the old list or the new one.
+
+    Raises:
+        EvaluationError: the file holds something else, or cannot be written.
+    """
+    path = Path(path)
+    merged = read_scores(path) if path.exists() else []
+    for record in records:
+        places = [index for index, old in enumerate(merged) if record.same_measurement(old)]
+        if places:
+            merged[places[0]] = record
+        else:
+            merged.append(record)
+    text = json.dumps([record.model_dump(mode="json") for record in merged], indent=2, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+    return merged
+
+
+def read_scores(path: str | Path) -> list[ScoreRecord]:
+    """The records in a `scores.json`.
+
+    Raises:
+        EvaluationError: it is missing, is no JSON list, or an entry is no score record.
+    """
+    path = Path(path)
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f"{path}: no scores could be read ({error}). Expected a JSON list; run `superlora-diff eval-is` "
+            "first, or delete a damaged file."
+        ) from error
+    if not isinstance(entries, list):
+        raise EvaluationError(
+            f"{path}: holds a {type(entries).__name__}, expected a list of records. Delete it."
+        )
+    return [_parse(path, index, entry) for index, entry in enumerate(entries)]
+
+
+def _parse(path: Path, index: int, entry: Any) -> ScoreRecord:
+    try:
+        return ScoreRecord.model_validate(entry)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise EvaluationError(
+            f"{path}: entry {index} is no score record ({faults}). Run `superlora-diff eval-is` again after "
+            "deleting the file."
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside ``path`` and rename, with the rights that a plain `open` would give; makes the folder.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(made)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        # mkstemp makes files that only their owner may read.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise EvaluationError(
+            f"{path}: cannot be written ({error}). Choose a folder that can be written."
+        ) from error
