@@ -1,4 +1,4 @@
-"""The sets that need no download: `mnist-mini`, shipped in this package, and `digits`, shipped in scikit-learn."""
+"""The sets that need no download: `mnist-mini`, shipped here, and `digits`, shipped in scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIGITS = tuple("0123456789")
 
 
 def load_mnist_mini(split: Split) -> ImageSet:
-    """5,000 or 2,000 real MNIST images, balanced, (28, 28, 1); see ``assets/NOTICE`` for which and the licence."""
+    """5,000 or 2,000 real MNIST images, balanced, (28, 28, 1); ``assets/NOTICE`` has the licence."""
     asset = resources.files("superlora_diffusion.data") / "assets" / "mnist_mini.npz"
     with asset.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         chosen = stored["split"] == SPLITS.index(split)
@@ -22,7 +22,7 @@ def load_mnist_mini(split: Split) -> ImageSet:
 
 
 def load_digits(split: Split) -> ImageSet:
-    """scikit-learn's 1,797 handwritten digits, (8, 8, 1), a fifth of each class held out as the test split."""
+    """scikit-learn's 1,797 handwritten digits, (8, 8, 1), a fifth of each class the test split."""
     from sklearn.datasets import load_digits as sklearn_digits
 
     bunch = sklearn_digits()

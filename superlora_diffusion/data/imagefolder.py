@@ -24,11 +24,11 @@ Files = dict[str, list[Path]]  # class name -> its images
 
 
 def load_imagefolder(path: str, split: Split) -> ImageSet:
-    """PATH/train/CLASS/* and PATH/test/CLASS/* if there, else PATH/CLASS/* with a fifth of each class held out.
+    """PATH/train/CLASS/* and PATH/test/CLASS/* if there, else PATH/CLASS/*, a fifth of each class held out.
 
-    Classes are in the order of their names, numbers by value. The images become squares of one size: if all are
-    squares of one size up to 256 px they stay as they are, else each is scaled and centre-cropped to the smallest
-    short side of all images of both splits, at most 256 px. Grey if every image is grey, else RGB; transparent
+    Classes are in the order of their names, numbers by value. The images become squares of one size: the
+    smallest short side of all images of both splits, at most 256 px. What has this size stays as it is, the
+    rest is scaled by its short side and centre-cropped. Grey if every image is grey, else RGB; transparent
     images are laid on white.
 
     Raises:
@@ -56,7 +56,7 @@ def load_imagefolder(path: str, split: Split) -> ImageSet:
     )
 
 
-# --- which files ---------------------------------------------------------------------------------------------
+# --- which files --------------------------------------------------------------------------------------------
 
 
 def _find_files(root: Path) -> dict[str, Files]:
@@ -65,16 +65,16 @@ def _find_files(root: Path) -> dict[str, Files]:
     present = [split for split in SPLITS if (root / split).is_dir()]
     if len(present) == 1:
         raise DataError(
-            f"{root}: holds {present[0]} but not {'test' if present == ['train'] else 'train'}; expected both, or "
-            "neither and the class folders themselves."
+            f"{root}: holds the folder {present[0]} alone of train and test; expected both, or neither and "
+            "the class folders themselves."
         )
     if not present:
         return _hold_out(_classes(root), root)
     by_split = {split: _classes(root / split) for split in SPLITS}
     if different := set(by_split["train"]) ^ set(by_split["test"]):
         raise DataError(
-            f"{root}: the classes of train and test differ: {', '.join(sorted(different))} is in one of them only; "
-            "expected the same class folders in both."
+            f"{root}: the classes of train and test differ: {', '.join(sorted(different))} is in one "
+            "only; expected the same class folders in both."
         )
     return by_split
 
@@ -101,13 +101,13 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _hold_out(classes: Files, root: Path) -> dict[str, Files]:
-    """Every fifth image of each class, in the order of a hash of its name below ``root``, is the test split."""
+    """Every fifth image of each class, ordered by a hash of its name below ``root``, is for testing."""
     by_split: dict[str, Files] = {split: {} for split in SPLITS}
     for name, files in classes.items():
         if len(files) < 2:
             raise DataError(
-                f"{root / name}: one image only; a fifth of each class is held out for testing, so expected at "
-                "least two. Add images, or make train and test folders."
+                f"{root / name}: one image only; a fifth of each class is held out for testing, so expected "
+                "at least two. Add images, or make train and test folders."
             )
         ordered = sorted(
             files, key=lambda file: hashlib.sha256(file.relative_to(root).as_posix().encode()).digest()
@@ -118,7 +118,7 @@ def _hold_out(classes: Files, root: Path) -> dict[str, Files]:
     return by_split
 
 
-# --- what is in them -----------------------------------------------------------------------------------------
+# --- what is in them ----------------------------------------------------------------------------------------
 
 
 def _common_format(files: Any) -> tuple[int, int]:
@@ -170,6 +170,5 @@ def _opened(file: Path) -> Image:
 
 
 def _broken(file: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{file}: cannot be read as an image ({type(error).__name__}: {error}). Replace the file or remove it."
-    )
+    cause = f"{type(error).__name__}: {error}"
+    return DataError(f"{file}: cannot be read as an image ({cause}). Replace the file or remove it.")

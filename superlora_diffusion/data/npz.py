@@ -38,7 +38,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             f"{file}: no such file; expected an npz with the arrays images and labels. Check the path."
         )
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
         raise DataError(
@@ -47,8 +47,8 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         ) from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise DataError(
-            f"{file}: holds {', '.join(arrays) or 'nothing'}, {' and '.join(missing)} missing; expected images and "
-            "labels, and optionally split and class_names."
+            f"{file}: holds {', '.join(arrays) or 'nothing'}, {' and '.join(missing)} missing; expected "
+            "images and labels, and optionally split and class_names."
         )
     return arrays
 

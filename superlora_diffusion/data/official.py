@@ -90,8 +90,8 @@ def load_official(config: DataConfig, split: Split) -> ImageSet:
 def _refuse_missing(name: str, paths: list[Path]) -> None:
     if missing := [path for path in paths if not path.is_file()]:
         raise DataError(
-            f"{missing[0]}: not found; {name} expects its official files there. Set data.root to the folder that "
-            "torchvision's sets lie in, or data.download=true to fetch them."
+            f"{missing[0]}: not found; {name} expects its official files there. Set data.root to the folder "
+            "that torchvision's sets lie in, or data.download=true to fetch them."
         )
 
 
@@ -104,8 +104,9 @@ def _download(name: str, kind: Any, root: Path, split_argument: dict[str, Any]) 
             kind(root, download=True, **split_argument)
     except Exception as error:  # torchvision lets through whatever urllib, tarfile and its readers raise
         raise DataError(
-            f"{root}: {name} could not be downloaded or read ({type(error).__name__}: {error}). Check the network, "
-            "remove half-fetched files there, or copy the official files there and set data.download=false."
+            f"{root}: {name} could not be downloaded or read ({type(error).__name__}: {error}). Check the "
+            "network, remove half-fetched files there, or copy the official files there and set "
+            "data.download=false."
         ) from error
 
 
@@ -117,8 +118,8 @@ def _read(name: str, kind: Any, root: Path, split_argument: dict[str, Any], path
     ) as error:  # the files are there, so it is their content; each format fails in its own way
         listed = ", ".join(str(path) for path in paths)
         raise DataError(
-            f"{name}: torchvision cannot read {listed} ({type(error).__name__}: {error}). One of them is incomplete "
-            "or not the official file; remove it and set data.download=true, or copy it anew."
+            f"{name}: torchvision cannot read {listed} ({type(error).__name__}: {error}). One of them is "
+            "incomplete or not the official file; remove it and set data.download=true, or copy it anew."
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,22 @@ def prepare(
     channels: int,
     classes: int | None,
     class_map: Mapping[int | str, int] | None = None,
+    *,
+    base_class_names: Sequence[str] | None = None,
 ) -> ImageSet:
     """The set as a base of ``size`` pixels, ``channels`` (1 or 3) and ``classes`` classes wants it.
 
     ``classes=None`` is an unconditional base: labels and class names stay (``class_map`` is then refused).
-    Otherwise the labels become the base's; the classes are named after the data's that map to them, joined by
-    ``/``, and a base class that nothing maps to is called by its number. What was done is in ``preparation``.
+    Otherwise the labels become the base's. Where the base knows the names of its classes, these are the names
+    then, and data whose classes are called otherwise need a map even if there are as many. Where it does not,
+    a class is named after the data's classes that map to it, joined by ``/``, or else by its number.
+    ``preparation`` of the result says what was done.
 
     Raises:
         DataError: more or other classes than the base knows, without a map that says where they go.
         ConfigError: a map that names no class of the data, misses one, or points beyond the base's classes.
     """
-    if size < 1 or channels not in CONVERSIONS_TO:
+    if size < 1 or channels not in (1, 3):
         raise ConfigError(
             f"the base wants size {size} and {channels} channels; expected size >= 1, 1 or 3 channels."
         )
@@ -43,7 +47,7 @@ def prepare(
         images = _resize(images, size, done)
     if images.shape[-1] < channels:
         images = _convert(images, channels, done)
-    labels, names = _relabel(image_set, classes, class_map, done)
+    labels, names = _relabel(image_set, classes, class_map, base_class_names, done)
     return make_image_set(
         images,
         labels,
@@ -56,9 +60,6 @@ def prepare(
     )
 
 
-CONVERSIONS_TO = frozenset(target for _, target in CONVERSIONS)
-
-
 def _convert(images: np.ndarray, channels: int, done: dict[str, Any]) -> np.ndarray:  # -> (N, H, W, channels)
     done["channels"] = CONVERSIONS[images.shape[-1], channels]
     if channels == 3:
@@ -66,9 +67,8 @@ def _convert(images: np.ndarray, channels: int, done: dict[str, Any]) -> np.ndar
     # Pillow's integers: 16-bit fixed point, rounded; a block at a time to keep the wide array small.
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)
     blocks = np.array_split(images, max(1, len(images) // 4096))
-    return np.concatenate([((block @ weights + 0x8000) >> 16).astype(np.uint8) for block in blocks])[
-        ..., None
-    ]
+    grey = [((block @ weights + 0x8000) >> 16).astype(np.uint8) for block in blocks]
+    return np.concatenate(grey)[..., None]
 
 
 def _resize(images: np.ndarray, size: int, done: dict[str, Any]) -> np.ndarray:  # -> (N, size, size, C)
@@ -85,7 +85,11 @@ def _resize(images: np.ndarray, size: int, done: dict[str, Any]) -> np.ndarray: 
 
 
 def _relabel(
-    image_set: ImageSet, classes: int | None, class_map: Mapping[int | str, int] | None, done: dict[str, Any]
+    image_set: ImageSet,
+    classes: int | None,
+    class_map: Mapping[int | str, int] | None,
+    base_names: Sequence[str] | None,
+    done: dict[str, Any],
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     names = image_set.class_names
     if classes is None:
@@ -93,22 +97,25 @@ def _relabel(
             raise ConfigError("data.class_map is set, but the base is unconditional; leave class_map out.")
         return image_set.labels, names
     if class_map is None:
-        _refuse_unmapped(image_set, classes)
+        _refuse_unmapped(image_set, classes, base_names)
         return image_set.labels, names
     table = _map_table(names, classes, class_map)
     done["class_map"] = {name: int(target) for name, target in zip(names, table, strict=True)}
+    if base_names is not None:
+        return table[image_set.labels], tuple(base_names)
     sources = [
         [name for name, target in zip(names, table, strict=True) if target == base] for base in range(classes)
     ]
     return table[image_set.labels], tuple("/".join(group) or str(base) for base, group in enumerate(sources))
 
 
-def _refuse_unmapped(image_set: ImageSet, classes: int) -> None:
+def _refuse_unmapped(image_set: ImageSet, classes: int, base_names: Sequence[str] | None) -> None:
     names = image_set.class_names
-    if len(names) == classes:
+    if len(names) == classes and (base_names is None or tuple(base_names) == names):
         return
+    known = f" ({_listed(tuple(base_names))})" if base_names is not None else ""
     raise DataError(
-        f"{image_set.name}: has {len(names)} classes ({_listed(names)}), the base has {classes}. "
+        f"{image_set.name}: has {len(names)} classes ({_listed(names)}), the base has {classes}{known}. "
         "Say for every class of the data which class of the base it is, by its name or number, as in "
         f"data.class_map={{{_example(names, classes)}}}; several may go to one."
     )
@@ -139,12 +146,11 @@ def _map_table(names: tuple[str, ...], classes: int, class_map: Mapping[int | st
 
 
 def _class_index(key: int | str, names: tuple[str, ...]) -> int | None:
-    """A name of the data's classes first (digits are called '0' to '9'), else a number in their order."""
-    if isinstance(key, str):
-        if key in names:
-            return names.index(key)
-        key = int(key) if key.isdecimal() else -1
-    return key if 0 <= key < len(names) else None
+    """The class called ``key``; or number ``key`` in order, unless classes are called by numbers."""
+    if str(key) in names:
+        return names.index(str(key))
+    by_number = str(key).isdecimal() and not any(name.isdecimal() for name in names)
+    return int(key) if by_number and int(key) < len(names) else None
 
 
 def _example(names: tuple[str, ...] | list[str], classes: int) -> str:

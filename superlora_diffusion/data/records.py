@@ -48,8 +48,8 @@ def make_image_set(
 ) -> ImageSet:
     """Check the arrays and make the record; (N, H, W) is read as grey.
 
-    ``source`` names the file or folder in messages. ``allow_empty_classes`` is for what was cut or mapped to a
-    base's classes, where a class without images is legitimate.
+    ``source`` names the file or folder in messages. ``allow_empty_classes`` is for what was cut or mapped
+    to a base's classes, where a class without images is legitimate.
 
     Raises:
         DataError: wrong type, shape or number, a label out of range, a class without images.
@@ -82,7 +82,7 @@ def _check_images(images: np.ndarray, source: str) -> np.ndarray:  # -> (N, H, W
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise DataError(
-            f"{source}: images have the shape {images.shape}, expected (N, H, W) or (N, H, W, C) with C = 1 or 3."
+            f"{source}: images have the shape {images.shape}, expected (N, H, W) or (N, H, W, C), C = 1 or 3."
         )
     if not len(images):
         raise DataError(f"{source}: holds no images; expected at least one.")
@@ -114,6 +114,6 @@ def _check_no_empty_class(labels: np.ndarray, class_names: Sequence[str], split:
     empty = [f"{class_names[index]!r} (class {index})" for index in np.flatnonzero(counts == 0)]
     if empty:
         raise DataError(
-            f"{source}: no image of {', '.join(empty)} in the {split} split; every named class needs at least one. "
-            "Add images or leave the class out of the data."
+            f"{source}: no image of {', '.join(empty)} in the {split} split; every named class needs at "
+            "least one. Add images or leave the class out of the data."
         )

@@ -1,8 +1,8 @@
 """`synthdigits`: coloured printed digits on coloured grounds, standing in for photographed house numbers.
 
-Image i of a split depends on (seed, split, i) and the settings alone: it has a random generator of its own, from
-which first the scene and then the pixel noise are drawn. Shapes are drawn by PIL at several times the size and
-averaged down; colours are put in by numpy, a block of images at a time.
+Image i of a split depends on (seed, split, i) and the settings alone: it has a random generator of its own,
+from which first the scene and then the pixel noise are drawn. Shapes are drawn by Pillow at several times the
+size and averaged down; colours are put in by numpy, a block of images at a time.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def _between(scene: np.ndarray, name: str, low: float, high: float):  # -> (...)
     return low + (high - low) * scene[..., COLUMN[name]]
 
 
-# --- shapes, one picture at a time ---------------------------------------------------------------------------
+# --- shapes, one picture at a time --------------------------------------------------------------------------
 
 
 def _ink_mask(config: SynthDigitsConfig, scene: np.ndarray, digit: int) -> np.ndarray:  # -> (S, S) uint8
-    """How much of each pixel is ink: the digit and its neighbours, moved as one piece, averaged down, blurred."""
+    """How much of each pixel is ink: the digit and its neighbours, moved as one, averaged down, blurred."""
     from PIL import Image, ImageFilter
 
     side = config.size * max(2, math.ceil(CANVAS / config.size))
@@ -114,7 +114,7 @@ def _ink_mask(config: SynthDigitsConfig, scene: np.ndarray, digit: int) -> np.nd
 
 
 def _strip(config: SynthDigitsConfig, scene: np.ndarray, digit: int) -> Image:
-    """The digit in the middle of a black strip, neighbours in the same font beside it where the scene has them."""
+    """The digit in the middle of a black strip, beside it in the same font the neighbours the scene has."""
     from PIL import Image
 
     font = int(_between(scene, "font", 0, len(FONTS)))
@@ -156,7 +156,7 @@ def _affine(config: SynthDigitsConfig, scene: np.ndarray, side: int, strip: Imag
     return float(a), float(b), float(origin[0]), float(d), float(e), float(origin[1])
 
 
-# --- colours, a block at a time ------------------------------------------------------------------------------
+# --- colours, a block at a time -----------------------------------------------------------------------------
 
 
 def _colour(config: SynthDigitsConfig, scenes: np.ndarray, ink: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -172,8 +172,8 @@ def _colour(config: SynthDigitsConfig, scenes: np.ndarray, ink: np.ndarray, nois
 def _colours(scenes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ground and ink, (B, 3) each in [0, 1], at least ``MIN_CONTRAST`` of luma apart.
 
-    The ground's luma lies in the middle of the range and its hue is a saturated one: never near black or grey,
-    which is what tells this domain from handwriting on black.
+    The ground's luma lies in the middle of the range and its hue is a saturated one: never near black or
+    grey, which is what tells this domain from handwriting on black.
     """
     luma = _between(scenes, "back_luma", 0.32, 0.62)
     ground = _with_luma(_hue(scenes, "back", 0.65, 1.0), luma)
@@ -196,7 +196,7 @@ def _hue(scenes: np.ndarray, what: str, least: float, most: float) -> np.ndarray
 
 
 def _with_luma(colour: np.ndarray, luma: np.ndarray) -> np.ndarray:  # (B, 3), (B,) -> (B, 3)
-    """The colour darkened (towards black) or paled (towards white) until its luma is exactly the one given."""
+    """The colour darkened (towards black) or paled (towards white) until its luma is the one given."""
     own = (colour @ LUMA)[:, None]
     wanted = luma[:, None]
     paled = colour + (1 - colour) * (wanted - own) / np.maximum(1 - own, 1e-9)
