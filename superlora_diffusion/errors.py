@@ -7,7 +7,7 @@ nothing else is caught there, so that a traceback always means a fault of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SuperLoRAError(Exception):
@@ -17,9 +17,16 @@ class SuperLoRAError(Exception):
 
 
 class ConfigError(SuperLoRAError, ValueError):
-    """A wrong name or value in a config, an override or an argument."""
+    """A wrong name or value in a config, an override or an argument.
+
+    ``faults`` holds every fault found, each a (dotted path, text) pair; the message lists them all.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "", faults: Sequence[tuple[str, str]] = ()) -> None:
+        self.faults = list(faults)
+        super().__init__(message or "\n".join(f"{path}: {text}" if path else text for path, text in self.faults))
 
 
 class DataError(SuperLoRAError):

@@ -1,0 +1,143 @@
+"""``SuperLoRAConfig``: the typed settings of an adapter, every illegal combination refused at construction."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..errors import ConfigError, nearest
+from ..settings import Settings
+from .variants import DEFAULT_LEARNING_RATE, LEARNING_RATES, VARIANTS
+
+FULL = "full"
+RankEntry = Annotated[int, Field(ge=1, strict=True)] | Literal["full"]
+
+
+class SuperLoRAConfig(Settings):
+    """Settings of one adapter (design: "the method, exactly"; arXiv 2403.11887).
+
+    A ``variant`` fills fields; fields given explicitly win. All sizes derived from these are exact integers.
+
+    Raises:
+        ConfigError: naming each faulty field, what came and what is accepted.
+    """
+
+    variant: str | None = None
+    """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta."""
+    targets: tuple[str, ...] = ("to_q", "to_v")
+    """Which weights to adapt: whole dotted components at the end of a module's name."""
+    groups: Annotated[int, Field(ge=1, strict=True)] | Literal["weight", "layer", "shape"] = 1
+    """How the weights are joined: one group per matrix, per attention module, per shape, or into so many runs."""
+    order: int = Field(2, ge=1, strict=True)
+    """Number of modes M of the folded tensor; 1 is a plain vector."""
+    fold: Literal["none", "square", "stack"] = "square"
+    """The shape of the folded tensor."""
+    side_multiple: int = Field(1, ge=1, strict=True)
+    """Sides of a square fold are rounded up to a multiple of this."""
+    rank: Annotated[int, Field(ge=1, strict=True)] | tuple[RankEntry, ...] = 4
+    """Rank of the factors: one number, or with a full core one entry a mode, where "full" keeps the mode whole."""
+    core: Literal["identity", "diagonal", "full"] = "identity"
+    """identity and diagonal: CP; full: Tucker."""
+    splits: int = Field(1, ge=1, strict=True)
+    """Number of Kronecker factors K."""
+    split_factor: int = Field(6, ge=1, strict=True)
+    """Side of the small Kronecker factors B_k."""
+    factor_all_splits: bool = False
+    """Whether the small Kronecker factors are factored too."""
+    projection: Literal["none", "shuffle", "fastfood", "fastfood_tanh"] = "none"
+    """The fixed map F from the m generated numbers to the n weights of a group."""
+    ratio: float = Field(1.0, gt=0, le=1)
+    """Projection ratio rho: m = max(1, ceil(rho * n)) numbers are generated for n weights."""
+    seed: int = Field(0, ge=0, strict=True)
+    """Seed of the fixed projection and of the start."""
+    scale: float = 1.0
+    """Factor on the whole update, stored with the adapter. There is no hidden alpha / rank."""
+    init_std: float | None = Field(None, gt=0)
+    """Standard deviation of the start; null: variance 1/rank for factors, 1/split_factor for dense B_k."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_variant(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("variant") is None:
+            return values
+        name = values["variant"]
+        if name not in VARIANTS:
+            raise ConfigError(faults=[("variant", _unknown_variant(name))])
+        return {**VARIANTS[name], **values}
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_target_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_name_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(not part for name in value for part in name.split(".")):
+            raise ValueError(f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'")
+        return value
+
+    @field_validator("scale", "init_std")
+    @classmethod
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and (not math.isfinite(value) or value == 0):
+            raise ValueError(f"got {value!r}: a finite number other than 0 is accepted")
+        return value
+
+    @field_validator("groups", "rank", mode="before")
+    @classmethod
+    def _no_booleans(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"got {value!r}: a boolean is not a number here")
+        return list(value) if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _legal(self) -> SuperLoRAConfig:
+        faults = list(_illegal_combinations(self))
+        if faults:
+            raise ConfigError(faults=faults)
+        return self
+
+    @property
+    def exact_ratio(self) -> Fraction:
+        """The ratio as the decimal fraction that was written: 0.07 is 7/100, not the nearest binary number."""
+        return Fraction(repr(float(self.ratio)))
+
+    @property
+    def learning_rate(self) -> float:
+        """The measured learning rate of the variant, or the general default."""
+        return LEARNING_RATES.get(self.variant or "", DEFAULT_LEARNING_RATE)
+
+
+def _unknown_variant(name: Any) -> str:
+    return f"got {name!r}.{nearest(str(name), VARIANTS)} Accepted: {', '.join(VARIANTS)}, or null."
+
+
+def _illegal_combinations(config: SuperLoRAConfig):
+    """Yield (field, fault) for each combination outside the table of legal settings."""
+    if config.order == 1 and config.splits > 1:
+        yield "splits", f"got {config.splits} with order 1: a plain vector has no Kronecker factors; use 1, or order 2."
+    if config.splits > 1 and config.order > 2:
+        yield "order", f"got {config.order} with splits {config.splits}: Kronecker factors are matrices; use order 2."
+    if config.fold == "none" and config.order > 2:
+        yield "fold", f"got 'none' with order {config.order}: only order 2 has it; use fold 'square'."
+    if config.fold == "stack" and (config.groups != "shape" or config.order != 3):
+        came = f"got 'stack' with groups {config.groups!r} and order {config.order}"
+        yield "fold", f"{came}: it stacks equal shapes; use groups 'shape' and order 3."
+    if isinstance(config.rank, tuple):
+        yield from _illegal_rank_list(config)
+    if config.ratio < 1 and config.projection in ("none", "shuffle"):
+        came = f"got {config.ratio} with projection {config.projection!r}"
+        yield "ratio", f"{came}: fewer numbers than weights need projection 'fastfood' or 'fastfood_tanh'."
+
+
+def _illegal_rank_list(config: SuperLoRAConfig):
+    if config.order == 1:
+        yield "rank", f"got {list(config.rank)} with order 1: a vector has no rank; leave it out."
+    elif config.core != "full":
+        yield "rank", f"got {list(config.rank)} with core {config.core!r}: a list of ranks needs core 'full'."
+    elif len(config.rank) != config.order:
+        yield "rank", f"got {len(config.rank)} entries: one for each of the {config.order} modes is accepted."

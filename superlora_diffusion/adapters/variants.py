@@ -1,0 +1,31 @@
+"""Named settings: which fields make which published method, and the learning rate measured for each.
+
+LoRA (Hu 2022), LoKr (LyCORIS), LoTR (Bershatsky 2024), LoNKr and LoRTA (SuperLoRA, arXiv 2403.11887).
+The rates come from the search in ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dense": {"groups": "weight", "order": 1},
+    "lora": {"groups": "weight", "fold": "none", "rank": 8},
+    "group_lora": {"groups": 4, "rank": 8},
+    "lokr": {"groups": "weight", "fold": "none", "splits": 2, "split_factor": 8, "rank": 8},
+    "lonkr": {"splits": 3, "split_factor": 6, "rank": 4},
+    "lotr": {"groups": "shape", "fold": "stack", "order": 3, "core": "full", "rank": 4},
+    "lorta": {"groups": 1, "order": 3, "core": "full", "rank": 5},
+}
+
+LEARNING_RATES: dict[str, float] = {
+    "dense": 2e-3,
+    "lora": 1e-2,
+    "group_lora": 1e-2,
+    "lokr": 1e-2,
+    "lonkr": 1e-2,
+    "lotr": 3e-2,
+    "lorta": 1e-2,
+}
+
+DEFAULT_LEARNING_RATE = 1e-2

@@ -1,0 +1,69 @@
+"""Settings of a base: where it comes from, or how a fresh one is built. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..errors import ConfigError
+from ..settings import Settings
+
+EMBEDDED_BASE = "synthdigits-16"
+
+
+class NoiseScheduleSettings(Settings):
+    """The noise schedule of a fresh base (the names of diffusers' ``DDPMScheduler``).
+
+    The default, v-prediction with zero terminal SNR and trailing spacing, is what lets frozen
+    attention layers change the global colour of images (Lin et al. 2023, arXiv 2305.08891).
+    """
+
+    num_train_timesteps: int = Field(1000, ge=2)
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
+    beta_start: float = Field(1e-4, gt=0, lt=1)
+    beta_end: float = Field(0.02, gt=0, lt=1)
+    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
+    rescale_betas_zero_snr: bool = True
+    timestep_spacing: Literal["trailing", "leading", "linspace"] = "trailing"
+
+    @model_validator(mode="after")
+    def _zero_snr_needs_v(self) -> NoiseScheduleSettings:
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            text = "got true with prediction_type 'epsilon': pure noise says nothing about it; use 'v_prediction'."
+            raise ConfigError(faults=[("rescale_betas_zero_snr", text)])
+        return self
+
+
+class BuildSettings(Settings):
+    """A fresh class-conditional ``UNet2DModel``."""
+
+    unet: dict[str, Any]
+    """Arguments of diffusers' ``UNet2DModel`` (``num_class_embeds`` is set from the classes)."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes; null takes the data's."""
+    null_class: bool = True
+    """Whether one more class stands for "no class", which guidance needs."""
+    noise_schedule: NoiseScheduleSettings = NoiseScheduleSettings()
+
+
+class BaseSettings(Settings):
+    """Which base is used: an embedded name, a diffusers folder, a hub id, or a fresh one."""
+
+    path: str | None = EMBEDDED_BASE
+    """The embedded base's name, a diffusers folder, or a hub id such as "user/name"."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    null_class: int | None = Field(None, ge=0)
+    """Class index that means "no class", for a base that does not say so itself."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, for a base that does not say so itself."""
+    build: BuildSettings | None = None
+    """Build a fresh base with these settings instead of loading one (set ``path: null``)."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BaseSettings:
+        if (self.build is None) == (self.path is None):
+            text = f"got path {self.path!r} {'and' if self.build else 'without'} build: give exactly one of the two."
+            raise ConfigError(faults=[("path", text)])
+        return self

@@ -1,0 +1,135 @@
+"""``RunConfig``: everything a run is made of, from a YAML file and ``key.path=value`` overrides. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..adapters.config import SuperLoRAConfig
+from ..data.config import DataConfig
+from ..errors import ConfigError
+from ..models.config import BaseSettings
+from ..sampling.config import SamplingSettings
+from ..settings import Settings
+
+LrSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+
+
+class TrainSettings(Settings):
+    """The loop: steps, batches, AdamW, learning rate, EMA, precision."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(64, ge=1)
+    """Images a step and process, before accumulation."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Batches added up for one optimiser step."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate; null takes the measured one of the adapter's variant (1e-3 for method full)."""
+    lr_schedule: LrSchedule = "cosine"
+    """Learning-rate schedule, by diffusers."""
+    warmup_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    """Gradient norm above which gradients are scaled down; null never does."""
+    class_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of images trained without their class, for classifier-free guidance."""
+    min_snr_gamma: float | None = Field(None, gt=0)
+    """Min-SNR loss weighting (Hang et al. 2023, arXiv 2303.09556); null weights all timesteps alike."""
+    ema_decay: float | None = Field(0.99, ge=0, lt=1)
+    """Decay of the moving average of the weights, which is what is saved and scored; null keeps none."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False
+    """Trade time for memory."""
+
+
+class ValidationSettings(Settings):
+    """The deterministic held-out loss (fixed noise and timesteps)."""
+
+    every: int = Field(200, ge=1)
+    """Steps between two measurements."""
+    images: int = Field(512, ge=1)
+    """Held-out images used, the first of the test split in a fixed order."""
+    seed: int = Field(1234, ge=0)
+
+
+class CheckpointSettings(Settings):
+    every: int = Field(500, ge=1)
+    """Steps between two checkpoints."""
+    keep: int = Field(2, ge=1)
+    """How many of the newest are kept."""
+
+
+class PreviewSettings(Settings):
+    every: int | None = Field(500, ge=1)
+    """Steps between two sample grids during training; null makes none."""
+    per_class: int = Field(4, ge=1)
+    """Images of each class."""
+
+
+class LogSettings(Settings):
+    every: int = Field(20, ge=1)
+    """Steps between two lines of metrics."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers by accelerate, for example [tensorboard]."""
+
+
+class EvaluationSettings(Settings):
+    """How ``eval-is`` scores."""
+
+    images: int = Field(1000, ge=2)
+    """Number of generated images, and of real ones."""
+    splits: int = Field(10, ge=1)
+    """Parts over which the Inception Score's mean and deviation are taken."""
+    seed: int = Field(0, ge=0)
+    extractor: str = "auto"
+    """auto, digits or inception."""
+    extractor_path: str | None = None
+    """Weights of the extractor, where it does not bring its own."""
+
+
+class RunConfig(Settings):
+    """One run: train, sample, score.
+
+    Raises:
+        ConfigError: listing every fault.
+    """
+
+    output: str
+    """The run folder."""
+    method: Literal["superlora", "full"] = "superlora"
+    """superlora trains an adapter on a frozen base; full trains every weight of the network."""
+    seed: int = Field(0, ge=0)
+    base: BaseSettings = BaseSettings()
+    data: DataConfig = DataConfig()
+    adapter: SuperLoRAConfig = SuperLoRAConfig()
+    train: TrainSettings = TrainSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    preview: PreviewSettings = PreviewSettings()
+    log: LogSettings = LogSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_path(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("got an empty name: give the run folder, such as runs/mine")
+        return value
+
+    @model_validator(mode="after")
+    def _adapter_needs_a_trained_base(self) -> RunConfig:
+        if self.method == "superlora" and self.base.build is not None:
+            text = "an adapter on a randomly built base learns nothing; use method 'full' first, then its base."
+            raise ConfigError(faults=[("base.build", text)])
+        return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate, the measured default filled in."""
+        if self.train.learning_rate is not None:
+            return self.train.learning_rate
+        return 1e-3 if self.method == "full" else self.adapter.learning_rate

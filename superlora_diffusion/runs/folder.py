@@ -1,0 +1,113 @@
+"""The run folder: where each thing lies, whether it is finished, and the lock while it is in use."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import RunError
+from ..files import write_json, write_text
+from .config import RunConfig
+from .loading import differences, parse_yaml, to_yaml
+
+_LIBRARIES = ("superlora-diffusion", "torch", "diffusers", "accelerate", "transformers", "torch-fidelity", "numpy")
+
+
+class RunFolder:
+    """Paths of one run (design: "On disk")."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).expanduser()
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.adapter = self.path / "adapter"
+        self.base = self.path / "base"
+        self.scores = self.path / "scores.json"
+        self.environment = self.path / "environment.json"
+
+    def result(self, config: RunConfig) -> Path:
+        """The folder that a finished run leaves: its adapter, or for method full its base."""
+        return self.adapter if config.method == "superlora" else self.base
+
+    def is_finished(self, config: RunConfig) -> bool:
+        """Whether the result is there. Each result's last file appears last."""
+        last = "adapter_config.json" if config.method == "superlora" else "model_index.json"
+        return (self.result(config) / last).is_file()
+
+    def read_config(self) -> RunConfig:
+        """The resolved config the run was made with.
+
+        Raises:
+            RunError: if this is no run folder.
+        """
+        if not self.config.is_file():
+            raise RunError(f"{self.path} is no run folder: it has no config.yaml. Train one with superlora-diff train.")
+        return RunConfig(**parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config)))
+
+    def claim(self, config: RunConfig) -> None:
+        """Write the config into a new run folder, or make sure that an existing one was made with the same.
+
+        Raises:
+            RunError: with the differences, if it was made with another config.
+        """
+        if self.config.is_file():
+            old = parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config))
+            changed = differences(old, parse_yaml(to_yaml(config), "config"))
+            if changed:
+                raise RunError(
+                    f"{self.path} was made with another config:\n  "
+                    + "\n  ".join(changed)
+                    + "\nUse another folder (output=...), or delete this one to start over."
+                )
+        else:
+            write_text(self.config, to_yaml(config))
+            write_json(self.environment, environment())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process.
+
+        Raises:
+            RunError: if another process holds it, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"run folder {self.path} cannot be made: {error}") from error
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.path} is in use by another process. Wait for it, or use another folder.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and platform, as written beside a run."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def trim_metrics(path: Path, last_step: int) -> None:
+    """Drop the lines after ``last_step``, so that a resumed run does not tell the same steps twice."""
+    if path.is_file():
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= last_step]
+        write_text(path, "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,31 @@
+"""Settings of sampling. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ..settings import Settings
+
+SamplerName = Literal["ddim", "ddpm", "dpm++2m", "euler", "unipc"]
+
+
+class SamplingSettings(Settings):
+    """How images are drawn from a base, with or without an adapter."""
+
+    sampler: SamplerName = "ddim"
+    """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule."""
+    steps: int = Field(20, ge=1)
+    """Number of denoising steps, each one network call."""
+    guidance_scale: float = Field(1.5, ge=0, le=100)
+    """Classifier-free guidance; 1 is none (and costs half as much)."""
+    batch_size: int = Field(100, ge=1)
+    """Images drawn at once. Changes speed and memory, never the images."""
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _say_why_heun_is_refused(cls, value: object) -> object:
+        if value == "heun":
+            raise ValueError("got 'heun': it cannot start from zero terminal SNR. Use ddim, dpm++2m, euler or unipc.")
+        return value

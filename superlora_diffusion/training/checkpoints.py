@@ -1,0 +1,80 @@
+"""Checkpoints: what trains, its moving average, the optimiser and the place in the run. No pickle, no frozen base."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import RunError
+
+Tensors = dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensors], state: dict[str, Any], keep: int) -> Path:
+    """Write ``folder/step-NNNNNN`` whole or not at all, then prune all but the newest ``keep``.
+
+    Args:
+        tensors: one safetensors file for each name ("weights", "ema", "optimizer").
+        state: what JSON can hold; written last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{step:06d}"
+    partial = Path(tempfile.mkdtemp(prefix=".step-", dir=folder))
+    try:
+        for name, group in tensors.items():
+            save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, partial / f"{name}.safetensors")
+        (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
+        partial.chmod(0o755)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    """Read back what :func:`save_checkpoint` wrote.
+
+    Raises:
+        RunError: if a file is missing or broken.
+    """
+    try:
+        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        return tensors, json.loads((path / "state.json").read_text())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"checkpoint {path} is broken: {error}. Delete it to go on from the one before.") from error
+
+
+def pack_optimizer(state: dict[str, Any]) -> Tensors:
+    """An optimiser's per-parameter state as flat tensors "index.name"."""
+    flat = {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            flat[f"{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return flat
+
+
+def unpack_optimizer(flat: Tensors, current: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`pack_optimizer`, with the parameter groups of the ``current`` state."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": current["param_groups"]}

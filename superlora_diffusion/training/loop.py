@@ -1,0 +1,321 @@
+"""The training loop, top to bottom: prepare, resume, step, measure, save."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ..adapters.storage import AdapterCard
+from ..data.augmentation import augment
+from ..errors import RunError, SuperLoRAError
+from ..models.conditioning import drop_classes
+from ..models.storage import save_base
+from ..progress import Reporter
+from ..runs.config import RunConfig
+from ..runs.folder import RunFolder, trim_metrics
+from .batches import batch_indices, generator_for
+from .checkpoints import list_checkpoints, load_checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from .losses import denoising_loss
+from .memory import explain_out_of_memory
+from .preview import save_preview
+from .setup import (
+    describe_data,
+    load_data,
+    load_or_build_base,
+    make_accelerator,
+    make_ema,
+    make_lr_schedule,
+    make_optimizer,
+    make_trainee,
+    make_validation,
+    to_unit_range,
+)
+from .signals import StopRequest, stop_on_signals
+
+
+class Interrupted(SuperLoRAError):
+    """Training was asked to stop; everything is saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+def train(config: RunConfig, device: str | None = None, quiet: bool = False, console: Console | None = None) -> bool:
+    """Train a run to its end, going on from its newest checkpoint if there is one.
+
+    Args:
+        config: the resolved settings; ``config.output`` is the run folder.
+        device: "cpu", "cuda", ...; None takes the best there is.
+        quiet: print nothing.
+        console: where progress goes; standard error by default.
+
+    Returns:
+        True if anything was trained, False if the run was finished before.
+
+    Raises:
+        RunError: folder in use, made with another config, non-finite loss, out of memory.
+        Interrupted: after Ctrl-C or SIGTERM, everything saved.
+    """
+    folder = RunFolder(config.output)
+    accelerator = make_accelerator(config, folder, device)
+    # Only one process of a distributed run holds the folder; the others wait until it is theirs.
+    with folder.locked() if accelerator.is_main_process else _nothing():
+        if accelerator.is_main_process:
+            folder.claim(config)
+        accelerator.wait_for_everyone()
+        if folder.is_finished(config):
+            return False
+        with stop_on_signals() as stop, explain_out_of_memory(config):
+            trainer = Trainer(config, folder, accelerator, stop)
+            with Reporter("train", config.train.steps, "step", console, quiet or not accelerator.is_main_process) as reporter:
+                trainer.run(reporter)
+    return True
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+class Trainer:
+    """One run in one process. ``run`` is the loop; every other method is one stage of it."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, accelerator: Any, stop: StopRequest) -> None:
+        self.config, self.folder, self.accelerator, self.stop = config, folder, accelerator, stop
+        self.base = load_or_build_base(config)
+        if config.train.class_dropout and self.base.classes is not None:
+            self.base.require_null_class(f"train.class_dropout {config.train.class_dropout:g}")
+        self.data = load_data(config, self.base)
+        self.trainee = make_trainee(config, self.base)
+        if config.train.gradient_checkpointing:
+            self.base.unet.enable_gradient_checkpointing()
+        self.base.unet.to(accelerator.device)
+        self.parameters = list(self.trainee.parameters.values())
+        optimizer = make_optimizer(config, self.parameters)
+        self.network, self.optimizer = accelerator.prepare(self.base.unet, optimizer)
+        self.ema = make_ema(config, self.parameters)
+        self.validation = make_validation(config, self.data, self.base)
+        self.step = self._resume()
+        self.lr_schedule = make_lr_schedule(config, optimizer, self.step)
+        self.losses: list[Tensor] = []
+        self.logged_at = (self.step, time.perf_counter())
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self, reporter: Reporter) -> None:
+        """Train from the current step to the last, then write the result."""
+        self.reporter = reporter
+        self._start()
+        self.network.train()
+        while self.step < self.config.train.steps:
+            self._optimise()
+            self.step += 1
+            reporter.advance()
+            if self._due(self.config.log.every):
+                self._log()
+            if self._due(self.config.validation.every):
+                self._validate()
+            if self._due(self.config.preview.every):
+                self._preview()
+            if self._due(self.config.checkpoint.every) or self.stop:
+                self._checkpoint()
+            if self.stop and self.step < self.config.train.steps:
+                raise self._interrupted()
+        self._finish()
+
+    def _start(self) -> None:
+        config = self.config
+        if self.accelerator.is_main_process:
+            trim_metrics(self.folder.metrics, self.step)
+            describe_data(self.folder.path / "data.json", self.data)
+        if config.log.trackers:
+            self.accelerator.init_trackers("tracker", config={"output": config.output, "seed": config.seed})
+        what = "all weights of the network" if self.trainee.adapter is None else "the adapter"
+        rate = f"learning rate {config.learning_rate:g}"
+        self.reporter.say(f"Training {self.trainee.count:,} numbers ({what}), {rate}, on {self.accelerator.device}.")
+        if self.step:
+            self.reporter.advance(self.step)
+            self.reporter.say(f"Going on from step {self.step}.")
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and (self.step % every == 0 or self.step == self.config.train.steps)
+
+    # --- one optimiser step -----------------------------------------------------------------------------------------
+
+    def _optimise(self) -> None:
+        accumulation = self.config.train.gradient_accumulation
+        for micro in range(accumulation):
+            with self.accelerator.accumulate(self.network):
+                loss = self._loss(self.step * accumulation + micro)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients and self.config.train.max_grad_norm is not None:
+                    self.accelerator.clip_grad_norm_(self.parameters, self.config.train.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            self.losses.append(loss.detach())
+        if not self.accelerator.optimizer_step_was_skipped:
+            self.lr_schedule.step()
+            if self.ema is not None:
+                self.ema.step(self.parameters)
+
+    def _loss(self, number: int) -> Tensor:
+        """Loss of batch ``number``; its images, noise, timesteps and dropped classes follow from (seed, rank, number)."""
+        config, device = self.config, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        chosen = batch_indices(len(self.data.images), config.train.batch_size, number, config.seed, rank, world)
+        generator = generator_for("noise", config.seed, rank, number)
+        images = augment(to_unit_range(self.data.images[chosen]), config.data.augment, generator)
+        noise = torch.randn(images.shape, generator=generator)
+        length = self.base.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(0, length, (len(chosen),), generator=generator)
+        labels = None
+        if self.base.classes is not None:
+            labels = self.data.labels[chosen]
+            if config.train.class_dropout:
+                labels = drop_classes(labels, self.base.null_class, config.train.class_dropout, generator)
+            labels = labels.to(device)
+        tensors = (images.to(device), labels, noise.to(device), timesteps.to(device))
+        return denoising_loss(self.network, self.base.scheduler, *tensors, config.train.min_snr_gamma)
+
+    # --- measuring --------------------------------------------------------------------------------------------------
+
+    def _log(self) -> None:
+        loss = torch.stack(self.losses).mean()
+        loss = float(self.accelerator.gather(loss[None]).mean())
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise self._diverged(loss)
+        step, since = self.logged_at
+        speed = (self.step - step) / max(time.perf_counter() - since, 1e-9)
+        self.logged_at = (self.step, time.perf_counter())
+        rate = self.lr_schedule.get_last_lr()[0]
+        self._record(loss=loss, learning_rate=rate, steps_per_second=round(speed, 3))
+        self.reporter.note(f"loss {loss:.4f}  {speed:.1f} steps/s  lr {rate:.1e}  left {self._time_left(speed)}")
+
+    def _time_left(self, speed: float) -> str:
+        minutes, seconds = divmod(int((self.config.train.steps - self.step) / speed), 60)
+        return f"{minutes}:{seconds:02d}"
+
+    def _validate(self) -> None:
+        with self._averaged():
+            loss = self.validation.loss(self.network, self.accelerator.device)
+        if not math.isfinite(loss):
+            raise self._diverged(loss)
+        self._record(validation_loss=loss)
+        self.reporter.say(f"step {self.step}: validation loss {loss:.5f}")
+
+    def _preview(self) -> None:
+        if self.accelerator.is_main_process:
+            with self._averaged():
+                save_preview(self.folder.samples / f"step-{self.step:06d}.png", self.base, self.config)
+
+    def _record(self, **values: float) -> None:
+        if self.accelerator.is_main_process:
+            with self.folder.metrics.open("a") as file:
+                file.write(json.dumps({"step": self.step, **values}) + "\n")
+        if self.config.log.trackers:
+            self.accelerator.log(values, step=self.step)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The moving average in place of the weights, for the block."""
+        if self.ema is None:
+            yield
+            return
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(self.parameters)
+
+    # --- saving and going on ----------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        self._raise_if_diverged()
+        if self.accelerator.is_main_process:
+            names = list(self.trainee.parameters)
+            tensors = {
+                "weights": dict(zip(names, self.parameters, strict=True)),
+                "optimizer": pack_optimizer(self.optimizer.state_dict()),
+            }
+            state: dict[str, Any] = {"data": self.data.train.content_hash}
+            if self.ema is not None:
+                tensors["ema"] = dict(zip(names, self.ema.shadow_params, strict=True))
+                state["ema_step"] = self.ema.optimization_step
+            if self.accelerator.scaler is not None:
+                state["scaler"] = self.accelerator.scaler.state_dict()
+            save_checkpoint(self.folder.checkpoints, self.step, tensors, state, self.config.checkpoint.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint, if there is one, and return its step."""
+        found = list_checkpoints(self.folder.checkpoints)
+        if not found:
+            return 0
+        tensors, state = load_checkpoint(found[-1])
+        if state["data"] != self.data.train.content_hash:
+            raise RunError(f"{found[-1]} was trained on other images than {self.config.data.name} now holds.")
+        with torch.no_grad():
+            for name, parameter in self.trainee.parameters.items():
+                parameter.copy_(tensors["weights"][name])
+        self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], self.optimizer.state_dict()))
+        if self.ema is not None:
+            for name, shadow in zip(self.trainee.parameters, self.ema.shadow_params, strict=True):
+                shadow.copy_(tensors["ema"][name])
+            self.ema.optimization_step = state["ema_step"]
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        return int(state["step"])
+
+    def _raise_if_diverged(self) -> None:
+        if self.losses and not bool(torch.isfinite(torch.stack(self.losses)).all()):
+            raise self._diverged(float("nan"))
+
+    def _diverged(self, loss: float) -> RunError:
+        last = self._last_checkpoint()
+        return RunError(
+            f"the loss became {loss} before step {self.step}. {last} Try a lower train.learning_rate "
+            f"(it was {self.config.learning_rate:g}), a longer train.warmup_steps, or train.mixed_precision=no."
+        )
+
+    def _last_checkpoint(self) -> str:
+        found = list_checkpoints(self.folder.checkpoints)
+        return f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet."
+
+    def _interrupted(self) -> Interrupted:
+        number = self.stop.signal or signal.SIGINT
+        message = f"Stopped at step {self.step}; saved. Run the same command again to go on ({self.folder.path})."
+        return Interrupted(message, number)
+
+    def _finish(self) -> None:
+        """Put the moving average into place for good and write the adapter, or the base for method full."""
+        if self.ema is not None:
+            self.ema.copy_to(self.parameters)
+        self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
+        if self.accelerator.is_main_process:
+            trained = {"steps": self.step, "learning_rate": self.config.learning_rate, "seed": self.config.seed}
+            data = {"name": self.data.train.name, "content_hash": self.data.train.content_hash}
+            if self.trainee.adapter is None:
+                save_base(self.base, self.folder.base, {"data": data, "training": trained})
+            else:
+                card = AdapterCard(base=self.base.name, data=data, training=trained)
+                self.trainee.adapter.save_pretrained(self.folder.adapter, card=card)
+        if self.config.log.trackers:
+            self.accelerator.end_training()
+
+
+def final_path(config: RunConfig) -> Path:
+    """Where the finished run's adapter (or base) lies."""
+    return RunFolder(config.output).result(config)

@@ -1,0 +1,147 @@
+"""What a run needs before its first step: base, data, what trains, optimiser, schedule, moving average."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from ..adapters import SuperLoRA, attach
+from ..data.loading import load_image_set
+from ..data.preparation import prepare
+from ..data.records import ImageSet
+from ..models.base import Base
+from ..models.build import build_base
+from ..models.storage import load_base
+from ..runs.config import RunConfig
+from ..runs.folder import RunFolder
+from .validation import Validation
+
+
+@dataclass
+class Data:
+    """Prepared images on the CPU as uint8, and the held-out problems."""
+
+    train: ImageSet
+    test: ImageSet
+    images: Tensor
+    """uint8 (N, C, H, W)."""
+    labels: Tensor
+    """(N,)."""
+
+
+@dataclass
+class Trainee:
+    """What trains: named parameters, and the adapter they belong to (None for method full)."""
+
+    base: Base
+    adapter: SuperLoRA | None
+    parameters: dict[str, nn.Parameter]
+
+    @property
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+
+def load_data(config: RunConfig, base: Base) -> Data:
+    """Both splits, as the base expects them."""
+    train, test = (
+        prepare(load_image_set(config.data, split), base.size, base.channels, base.classes, config.data.class_map)
+        for split in ("train", "test")
+    )
+    images = torch.from_numpy(train.images).permute(0, 3, 1, 2).contiguous()
+    return Data(train, test, images, torch.from_numpy(train.labels))
+
+
+def load_or_build_base(config: RunConfig) -> Base:
+    """The base of a run; a fresh one takes the data's class names where it names none."""
+    if config.base.build is None:
+        return load_base(config.base)
+    names = config.base.build.class_names
+    if names is None:
+        names = load_image_set(config.data, "train").class_names
+    torch.manual_seed(config.seed)
+    return build_base(config.base.build, names)
+
+
+def make_trainee(config: RunConfig, base: Base) -> Trainee:
+    """Attach the adapter, or make every weight of the network trainable."""
+    if config.method == "superlora":
+        adapter = attach(base.unet, config.adapter)
+        return Trainee(base, adapter, dict(adapter.named_parameters()))
+    base.unet.requires_grad_(True)
+    return Trainee(base, None, dict(base.unet.named_parameters()))
+
+
+def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:
+    """The held-out problems, evenly spread over the test split."""
+    count = min(config.validation.images, len(data.test))
+    chosen = torch.linspace(0, len(data.test) - 1, count).round().long()
+    images = to_unit_range(torch.from_numpy(data.test.images[chosen]).permute(0, 3, 1, 2))
+    labels = torch.from_numpy(data.test.labels[chosen]) if base.classes is not None else None
+    return Validation(images, labels, base.scheduler, config.validation.seed)
+
+
+def make_accelerator(config: RunConfig, folder: RunFolder, device: str | None) -> Accelerator:
+    """accelerate's view of the machine; ``device`` "cpu" keeps to the CPU, None takes the best there is."""
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=config.train.mixed_precision,
+        gradient_accumulation_steps=config.train.gradient_accumulation,
+        log_with=list(config.log.trackers) or None,
+        project_dir=str(folder.path) if config.log.trackers else None,
+    )
+
+
+def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+    settings = config.train
+    return torch.optim.AdamW(
+        parameters, lr=config.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+
+
+def make_lr_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, done: int = 0):
+    """diffusers' learning-rate schedule, moved on by the steps already done."""
+    settings = config.train
+    warmup = min(settings.warmup_steps, settings.steps)
+    schedule = get_scheduler(settings.lr_schedule, optimizer, num_warmup_steps=warmup, num_training_steps=settings.steps)
+    if done:
+        schedule.last_epoch = done
+        for group, rate in zip(optimizer.param_groups, schedule.get_lr(), strict=True):
+            group["lr"] = rate
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    return schedule
+
+
+def make_ema(config: RunConfig, parameters: list[nn.Parameter]) -> EMAModel | None:
+    """diffusers' moving average, warming up with the number of steps; None where none is kept."""
+    decay = config.train.ema_decay
+    return None if decay is None else EMAModel(parameters, decay=decay)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 to float in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def describe_data(path: Path, data: Data) -> None:
+    """Write beside the run which images it saw and what was done to them."""
+    from ..files import write_json
+
+    described = {
+        image_set.split: {
+            "name": image_set.name,
+            "images": len(image_set),
+            "content_hash": image_set.content_hash,
+            "preparation": image_set.preparation,
+        }
+        for image_set in (data.train, data.test)
+    }
+    write_json(path, json.loads(json.dumps(described, default=str)))
