@@ -168,8 +168,8 @@ def inception_score(logits: Tensor, splits: int, seed: int) -> tuple[float, floa
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """FID (Heusel et al. 2017): |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of rows.
 
-    first, second: (N, D) and (M, D), taken as double. Rounding leaves equal sets at about -1e-10; what is below
-    zero is given as 0.
+    first, second: (N, D) and (M, D), taken as double. Rounding leaves equal sets at about -1e-10; what is
+    below zero is given as 0.
 
     Raises:
         EvaluationError: fewer than two rows, different widths, features that are not finite.

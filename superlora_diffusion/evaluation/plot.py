@@ -116,7 +116,7 @@ def _draw_points(axes: Axes, trained: list[ScoreRecord]) -> None:
 
 
 def _place_label(axes: Axes, record: ScoreRecord, taken: list[Bbox]) -> Bbox:
-    """Write the name beside the point where nothing is written yet (or, if all is full, at the first place)."""
+    """Write the name beside its point where nothing stands yet; if all is full, at the first place."""
     label = axes.annotate(
         f"{record.name}\n{record.parameters:,}",
         xy=(record.parameters, record.is_distance),
