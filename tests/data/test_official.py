@@ -1,7 +1,7 @@
 """torchvision's real readers, through our loader, on small files in the official formats.
 
-The checksums torchvision compares with are those of the official files, so each test puts those of its own files
-in their place; everything else is the real code.
+The checksums torchvision compares with are those of the official files, so each test puts those of its own
+files in their place; everything else is the real code.
 """
 
 import shutil

@@ -1,5 +1,9 @@
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from superlora_diffusion.data import synthdigits
 from superlora_diffusion.data.config import DataConfig, SynthDigitsConfig
@@ -80,16 +84,29 @@ def test_ink_stands_out_from_its_ground(plain):
     assert 0.2 < lighter.mean() < 0.8
 
 
+def normalised(grey):  # (N, 16, 16) -> (N, 256): distance from the ground's luma, of length 1
+    ground = np.median(grey[:, :, [0, -1]], axis=(1, 2))
+    features = np.abs(grey - ground[:, None, None]).reshape(len(grey), -1)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def typed(digit):
+    """The digit in plain DejaVu Sans, drawn here: what the labels are held against. (16, 16)"""
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 96)
+    picture = Image.new("L", (100, 100))
+    ImageDraw.Draw(picture).text((50, 50), str(digit), fill=255, font=font, anchor="mm")
+    return np.asarray(picture.resize((16, 16), Image.Resampling.BOX), dtype=float)
+
+
 def test_the_label_is_the_digit_in_the_middle():
     from sklearn.neighbors import KNeighborsClassifier
 
-    config = SynthDigitsConfig(size=16)
-    images = render_images(config, "train", np.arange(3000)) / 255.0 @ LUMA
-    features = np.abs(images - np.median(images[:, :, [0, -1]], axis=(1, 2))[:, None, None]).reshape(3000, -1)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    labels = digit_of(np.arange(3000))
+    images = render_images(SynthDigitsConfig(size=16), "train", np.arange(3000)) / 255.0 @ LUMA
+    features, labels = normalised(images), digit_of(np.arange(3000))
     classifier = KNeighborsClassifier(3).fit(features[:2500], labels[:2500])
     assert classifier.score(features[2500:], labels[2500:]) > 0.85
+    known = normalised(np.stack([typed(digit) for digit in range(10)]))
+    assert classifier.predict(known).tolist() == list(range(10))
 
 
 def test_neighbours_stand_at_the_edges_only():
@@ -99,6 +116,14 @@ def test_neighbours_stand_at_the_edges_only():
     assert not different[:, :, 11:21].any()
     left, right = different[:, :, :11].any(axis=(1, 2)), different[:, :, 21:].any(axis=(1, 2))
     assert min((left & ~right).sum(), (right & ~left).sum(), (left & right).sum()) > 30
+
+
+def test_narrow_digits_keep_their_neighbours_as_far_off():
+    upright, ones = PLAIN.model_copy(update={"rotation": 0.0}), np.arange(300) * 10 + 1
+    crowded = render_images(upright.model_copy(update={"neighbours": 1.0}), "train", ones)
+    different = (crowded != render_images(upright, "train", ones)).any(axis=(1, 3))  # (N, 32) columns
+    off_centre = np.where(different, np.abs(np.arange(32) - 15.5), np.inf).min(axis=1)
+    assert np.percentile(off_centre, 5) >= 8 and np.median(off_centre) < 15
 
 
 def test_share_of_neighbours():
