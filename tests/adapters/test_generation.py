@@ -1,0 +1,153 @@
+"""The deltas, their gradients and the tensors behind them, against the slow twin."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from superlora_diffusion import SuperLoRAConfig, attach, count_parameters
+
+from . import oracle
+from .grid import COMBINATIONS, CONV, LINEAR
+from .networks import tree, triples
+
+
+def attached(spec, fields):
+    return attach(tree(spec), SuperLoRAConfig(**fields))
+
+
+def numbers_for(fields, targets, seed=0) -> dict[str, np.ndarray]:
+    """Random numbers whose deltas, before scale and tanh, peak at 2: there the tanh bends."""
+    generator = np.random.default_rng(seed)
+    shapes = oracle.parameter_shapes(fields, targets)
+    numbers = {name: generator.normal(size=shape) for name, shape in shapes.items()}
+    kind = fields.get("projection", "none").removesuffix("_tanh")
+    plain = oracle.deltas(fields | {"projection": kind, "scale": 1}, targets, numbers)
+    peak = max(np.abs(delta).max() for delta in plain.values())
+    for name in oracle.zero_tensors(fields, targets):
+        numbers[name] *= 2 / peak
+    return numbers
+
+
+@torch.no_grad()
+def put(adapter, numbers) -> None:
+    for name, parameter in adapter.named_parameters():
+        parameter.copy_(torch.from_numpy(np.asarray(numbers[name])))
+
+
+def as_float32(numbers):
+    return {name: array.astype(np.float32).astype(np.float64) for name, array in numbers.items()}
+
+
+def test_the_grid_is_wide():
+    assert len(COMBINATIONS) >= 150
+    used = [fields for _, fields in COMBINATIONS.values()]
+    assert any(isinstance(fields.get("rank"), list) for fields in used)
+    assert any(fields.get("factor_all_splits") for fields in used)
+
+
+@pytest.mark.parametrize("label", COMBINATIONS)
+def test_equals_the_slow_twin(label):
+    spec, fields = COMBINATIONS[label]
+    targets = triples(spec)
+    adapter = attached(spec, fields)
+
+    shapes = {name: tuple(parameter.shape) for name, parameter in adapter.named_parameters()}
+    assert shapes == oracle.parameter_shapes(fields, targets)
+    total = oracle.count(fields, targets)
+    assert (adapter.num_parameters, count_parameters(adapter.config, targets)) == (total, total)
+
+    numbers = as_float32(numbers_for(fields, targets))
+    put(adapter, numbers)
+    expected = oracle.deltas(fields, targets, numbers)
+    deltas = adapter.deltas()
+    assert list(deltas) == [name for name, _ in spec]
+    peak = max(np.abs(delta).max() for delta in expected.values())
+    assert peak > 0.4
+    for name, shape in spec:
+        assert deltas[name].dtype == torch.float32
+        assert deltas[name].shape == shape
+        got = deltas[name].detach().numpy().reshape(expected[name].shape)
+        np.testing.assert_allclose(got, expected[name], rtol=1e-5, atol=1e-5 * peak)
+
+
+@pytest.mark.parametrize("label", COMBINATIONS)
+def test_gradients_equal_central_differences_of_the_twin(label):
+    """One random direction a tensor: <gradient, v> against the twin's central difference along v."""
+    spec, fields = COMBINATIONS[label]
+    targets = triples(spec)
+    adapter = attached(spec, fields)
+    numbers = as_float32(numbers_for(fields, targets, seed=1))
+    put(adapter, numbers)
+    generator = np.random.default_rng(2)
+    probe = {name: generator.normal(size=shape) for name, shape in spec}
+    loss = sum((delta * torch.from_numpy(probe[name])).sum() for name, delta in adapter.deltas().items())
+    loss.backward()
+
+    def twin(trial):
+        deltas = oracle.deltas(fields, targets, trial)
+        return sum((deltas[name] * probe[name].reshape(deltas[name].shape)).sum() for name in deltas)
+
+    step, signal = 1e-6, 0.0
+    for name, parameter in adapter.named_parameters():
+        direction = generator.normal(size=parameter.shape)
+        up, down = (twin(numbers | {name: numbers[name] + s * step * direction}) for s in (1, -1))
+        slope = float((parameter.grad.double().numpy() * direction).sum())
+        size = np.linalg.norm(parameter.grad.double().numpy()) * np.linalg.norm(direction)
+        assert slope == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-5 * size + 1e-7)
+        signal = max(signal, abs(slope))
+    assert signal > 1e-3
+
+
+@pytest.mark.parametrize("spec", [LINEAR, CONV], ids=["linear", "conv"])
+@pytest.mark.parametrize("groups", ["weight", "layer", "shape", 1, 2, 5])
+@pytest.mark.parametrize("projection", ["none", "shuffle"])
+def test_every_weight_is_covered_exactly_once(spec, groups, projection):
+    """Dense vectors that count 1..N must come out as each number once, a cut last run aside."""
+    adapter = attached(spec, dict(groups=groups, order=1, projection=projection))
+    total = sum(math.prod(shape) for _, shape in spec)
+    start = 1
+    with torch.no_grad():
+        for _, vector in sorted(adapter.named_parameters()):
+            vector.copy_(torch.arange(start, start + len(vector)))
+            start += len(vector)
+    covered = torch.cat([delta.detach().reshape(-1) for delta in adapter.deltas().values()]).long()
+    assert len(covered) == total
+    assert len(set(covered.tolist())) == total
+    if isinstance(groups, int) and projection == "none":
+        assert covered.tolist() == list(range(1, total + 1))
+    if start - 1 == total:
+        assert sorted(covered.tolist()) == list(range(1, total + 1))
+
+
+def test_layer_groups_are_named_by_the_module_around_the_matched_pattern():
+    spec = [("a.to_q", (2, 3)), ("b.to_q", (2, 3)), ("a.to_out.0", (4, 3)), ("b.to_out.0", (1, 5))]
+    fields = dict(targets=["to_q", "to_out.0"], groups="layer", order=1)
+    adapter = attached(spec, fields)
+    with torch.no_grad():
+        for g, (_, vector) in enumerate(sorted(adapter.named_parameters())):
+            vector.fill_(g + 1)
+    values = {name: set(delta.unique().tolist()) for name, delta in adapter.deltas().items()}
+    assert values == {"a.to_q": {1.0}, "b.to_q": {2.0}, "a.to_out.0": {1.0}, "b.to_out.0": {2.0}}
+
+
+def test_the_scale_multiplies_the_generated_delta_after_the_tanh():
+    fields = dict(order=1, projection="fastfood_tanh", ratio=0.5)
+    one, ten = attached(LINEAR, fields), attached(LINEAR, fields | {"scale": 10})
+    for adapter in (one, ten):
+        put(adapter, numbers_for(fields, triples(LINEAR)))
+    for name, delta in one.deltas().items():
+        torch.testing.assert_close(ten.deltas()[name], delta * 10)
+        assert delta.abs().max() > 0.1
+
+
+def test_no_rank_to_the_order_times_n_intermediate():
+    """Order 5 at rank 12 over 400,000 weights: a rank**5-wide intermediate would be 400 GB."""
+    spec = [("a.to_q", (800, 500))]
+    for core in ("identity", "full"):
+        adapter = attached(spec, dict(order=5, rank=12, core=core))
+        put(adapter, numbers_for(dict(order=5, rank=12, core=core), triples(spec)))
+        assert adapter.deltas()["a.to_q"].abs().sum() > 0
