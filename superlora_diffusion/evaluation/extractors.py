@@ -58,8 +58,8 @@ class Extractor:
         with torch.inference_mode():
             pairs = [self.network(chunk.to(self.device)) for chunk in images.split(batch_size)]
         features, logits = zip(*pairs, strict=True)
-        # The clone takes the tensors out of inference mode, so that callers may use them anywhere.
-        return torch.cat(features).float().cpu().clone(), torch.cat(logits).float().cpu().clone()
+        # Joined outside inference mode, so that callers may use the result anywhere.
+        return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
 
 def load_extractor(

@@ -130,6 +130,12 @@ def test_inception_score_reaches_its_bounds(splits):
     assert mean == pytest.approx(4.0, rel=1e-6)
 
 
+@pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+def test_inception_score_stays_within_its_bounds(spread):
+    means = [inception_score(spread * random_rows(60, 10, seed=seed), 3, 0)[0] for seed in range(8)]
+    assert all(1.0 <= mean <= 10.0 for mean in means) and len(set(means)) == 8
+
+
 def test_order_matters_only_across_splits():
     logits = random_rows(120, 10, seed=6)
     backwards = logits.flip(0)

@@ -10,6 +10,7 @@ import pytest
 from superlora_diffusion.errors import EvaluationError
 from superlora_diffusion.evaluation.fidelity import frechet_distance, inception_score
 from superlora_diffusion.evaluation.scores import compute_scores
+from superlora_diffusion.evaluation.subsample import choose_evenly
 
 from .helpers import channels_first
 
@@ -54,6 +55,7 @@ def test_noise_raises_fid_and_lowers_is_step_by_step(extractor, halves):
     assert fids == sorted(fids) and fids[-1] > 20 * fids[0] and fids[1] > 1.5 * fids[0]
     assert rows[0].is_mean > rows[2].is_mean > rows[3].is_mean > rows[4].is_mean
     assert rows[-1].is_mean < 1.5
+    assert rows[-1].is_distance == rows[-1].is_real - rows[-1].is_mean > 6  # a distance, so never below zero
     assert rows[-1].accuracy < 0.2
 
 
@@ -107,15 +109,19 @@ def test_more_real_images_are_cut_to_n(extractor, digits, halves):
     scores = compute_scores(first[::2], labels[::2], images, all_labels, extractor)
     assert scores.n == 500
     assert not any("only" in note for note in scores.notes)
+    kept = choose_evenly(all_labels, 2000, 500, seed=0)
+    assert scores == compute_scores(first[::2], labels[::2], images[kept], all_labels[kept], extractor)
 
 
 def test_fewer_real_images_cut_the_generated_and_say_so(extractor, halves):
     (first, labels), (second, other_labels) = halves
     scores = compute_scores(first, labels, second[::2], other_labels[::2], extractor)
     assert scores.n == 500
-    assert (
-        "only 500 of the 1000 generated images were scored, because there are 500 real ones" in scores.notes
-    )
+    expected = "only 500 of the 1000 generated images were scored, because there are 500 real ones"
+    assert expected in scores.notes
+    kept = choose_evenly(labels, 1000, 500, seed=0)
+    same = compute_scores(first[kept], labels[kept], second[::2], other_labels[::2], extractor)
+    assert dataclasses.replace(scores, notes=same.notes) == same
 
 
 def test_few_images_are_noted(extractor, halves):
