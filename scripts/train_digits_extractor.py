@@ -7,7 +7,7 @@ of the ten": without them noise and fragments would be given a class with confid
 Example:
     python scripts/train_digits_extractor.py
     python scripts/train_digits_extractor.py --usps usps.npz --mnist-test mnist_t10k.npz
-    python scripts/train_digits_extractor.py --steps 50 --output /tmp/extractor
+    python scripts/train_digits_extractor.py --steps 50 --output my-extractor
 """
 
 from __future__ import annotations
