@@ -1,2 +1,45 @@
-class SuperLoRA: ...
-def attach(*a): raise SystemExit
+"""The method: the joint update of all target weights of a network, generated from a handful of numbers.
+
+Names load on first use: the settings (``adapters.config``) are read by the command line, which loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "AdapterCard": "storage",
+    "SuperLoRA": "module",
+    "SuperLoRAConfig": "config",
+    "Target": "targets",
+    "attach": "attaching",
+    "count_parameters": "plan",
+    "find_targets": "targets",
+    "load_adapter": "storage",
+}
+
+__all__ = [
+    "AdapterCard",
+    "SuperLoRA",
+    "SuperLoRAConfig",
+    "Target",
+    "attach",
+    "count_parameters",
+    "find_targets",
+    "load_adapter",
+]
+
+if TYPE_CHECKING:
+    from .attaching import attach
+    from .config import SuperLoRAConfig
+    from .module import SuperLoRA
+    from .plan import count_parameters
+    from .storage import AdapterCard, load_adapter
+    from .targets import Target, find_targets
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

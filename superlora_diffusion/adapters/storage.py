@@ -1,1 +1,205 @@
-AdapterCard=None
+"""Adapters on disk: the trained numbers as safetensors, everything else as JSON, written last. No pickle."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import AdapterError, ConfigError, nearest
+from ..files import write_atomically, write_json
+from .attaching import attach_to_targets
+from .config import SuperLoRAConfig
+from .fingerprint import fingerprint, fingerprints_agree
+from .host import host_of
+from .module import SuperLoRA
+from .projection import Arrays, checksum, checksums_agree
+from .targets import ADAPTABLE, Target
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, PROJECTION = "adapter_model.safetensors", "adapter_config.json", "adapter_projection.safetensors"
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter's file says of where it came from."""
+
+    base: str | None = None
+    """The base: an embedded name, a folder or a hub id."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_adapter(
+    adapter: SuperLoRA, folder: Path | str, card: AdapterCard | None = None, store_projection: bool = False
+) -> None:
+    """Write an adapter folder, each file whole or not at all, the config last.
+
+    Args:
+        adapter: what to write.
+        folder: made if it is not there.
+        card: base, data and training to note down.
+        store_projection: also write the fixed arrays, so that the adapter outlives the random generator.
+    """
+    folder, card = Path(folder), card or AdapterCard()
+    numbers = {name: value.detach().cpu().contiguous() for name, value in adapter.named_parameters()}
+    write_atomically(folder / WEIGHTS, lambda partial: save_file(numbers, partial))
+    stored = {f"g{i}_{key}": value.cpu() for i, fixed in enumerate(adapter.arrays()) for key, value in fixed.items()}
+    if store_projection and stored:
+        write_atomically(folder / PROJECTION, lambda partial: save_file(stored, partial))
+    else:
+        (folder / PROJECTION).unlink(missing_ok=True)
+    write_json(folder / CONFIG, _describe(adapter, card, store_projection and bool(stored)))
+
+
+def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, Any]:
+    targets = zip(adapter.targets, adapter._shapes, strict=True)
+    return {
+        "format_version": FORMAT_VERSION,
+        "library_version": metadata.version("superlora-diffusion"),
+        "parameters": adapter.num_parameters,
+        "scale": adapter.scale,
+        "config": adapter.config.model_dump(mode="json"),
+        "targets": [{**target._asdict(), "shape": list(shape)} for target, shape in targets],
+        "projection_checksum": checksum(adapter.arrays()),
+        "projection_stored": stored,
+        "base": {"id": card.base, "fingerprint": fingerprint(base_weights(adapter))},
+        "data": dict(card.data),
+        "training": dict(card.training),
+    }
+
+
+def base_weights(adapter: SuperLoRA) -> dict[str, Tensor]:
+    """The base's own weights of the targets, also while something is merged into them."""
+    originals = host_of(adapter._model).originals
+    names = [target.name for target in adapter.targets]
+    return {name: originals.get(name, adapter._model.get_submodule(name).weight) for name in names}
+
+
+def read_adapter_config(folder: Path | str) -> dict[str, Any]:
+    """The JSON of an adapter folder.
+
+    Raises:
+        AdapterError: if it is missing, broken or of a format this version does not know.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise AdapterError(f"{folder} is no adapter folder: it has no {CONFIG}.")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        version = described["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{path} is broken: {type(error).__name__}: {error}.") from error
+    if version != FORMAT_VERSION:
+        raise AdapterError(f"{path} has format version {version}; this version reads {FORMAT_VERSION}. Upgrade.")
+    return described
+
+
+def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") -> SuperLoRA:
+    """Attach a stored adapter. Targets are found by name and checked by shape, never by traversal order.
+
+    Args:
+        model: the network to attach to.
+        folder: an adapter folder.
+        name: a name among the adapters of this network.
+
+    Raises:
+        AdapterError: for a missing or broken file, a target the network lacks, a wrong shape, or a projection
+            that this machine draws differently.
+
+    Warns:
+        UserWarning: if the base's weights are not those the adapter was trained on.
+    """
+    folder, described = Path(folder), read_adapter_config(folder)
+    try:
+        config = SuperLoRAConfig(**{**described["config"], "scale": described["scale"]})
+        targets = [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]]
+        shapes = [tuple(t["shape"]) for t in described["targets"]]
+    except (KeyError, TypeError, ConfigError) as error:
+        raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
+    _check_targets(model, targets, shapes, folder)
+    numbers = _read(folder / WEIGHTS)
+    arrays = _stored_arrays(folder) if described["projection_stored"] else None
+    adapter = attach_to_targets(model, config, targets, name, arrays)
+    try:
+        _check_checksum(described["projection_checksum"], adapter, folder)
+        _load_numbers(adapter, numbers, folder / WEIGHTS)
+    except AdapterError:
+        adapter.unload()
+        raise
+    if not fingerprints_agree(described["base"]["fingerprint"], fingerprint(base_weights(adapter))):
+        warnings.warn(
+            f"{folder} was trained on another base ({described['base']['id']}): the weights it adapts differ from "
+            "this network's. Its update is added all the same.",
+            stacklevel=2,
+        )
+    return adapter
+
+
+def _check_targets(model: nn.Module, targets: list[Target], shapes: list[tuple[int, ...]], folder: Path) -> None:
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
+    for target, shape in zip(targets, shapes, strict=True):
+        if target.name not in layers:
+            raise AdapterError(
+                f"{folder} adapts {target.name!r}, which {type(model).__name__} does not have."
+                f"{nearest(target.name, layers)} Is this the right base?"
+            )
+        here = tuple(layers[target.name].weight.shape)
+        if here != shape:
+            raise AdapterError(
+                f"{folder} adapts {target.name!r} as a weight of shape {shape}; here it has {here}. "
+                "Is this the right base?"
+            )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{path} cannot be read: {error}") from error
+
+
+def _stored_arrays(folder: Path) -> list[Arrays]:
+    groups: dict[int, Arrays] = {}
+    for key, value in _read(folder / PROJECTION).items():
+        group, name = key.removeprefix("g").split("_", 1)
+        groups.setdefault(int(group), {})[name] = value
+    return [groups[index] for index in sorted(groups)]
+
+
+def _check_checksum(stored: dict | None, adapter: SuperLoRA, folder: Path) -> None:
+    drawn = checksum(adapter.arrays())
+    if not checksums_agree(stored, drawn):
+        raise AdapterError(
+            f"the fixed projection of {folder} (checksum {_short(stored)}) differs from the one drawn here "
+            f"({_short(drawn)}): torch {torch.__version__} may draw other random numbers. Save the adapter with "
+            "store_projection=True where it was trained."
+        )
+
+
+def _short(value: dict | None) -> str:
+    return "none" if value is None else str(value["integers"])[:12]
+
+
+def _load_numbers(adapter: SuperLoRA, numbers: dict[str, Tensor], path: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in adapter.named_parameters()}
+    found = {name: tuple(value.shape) for name, value in numbers.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        first = wrong[0]
+        raise AdapterError(
+            f"{path} does not hold what its config says: {first} is {found.get(first, 'missing')}, expected "
+            f"{expected.get(first, 'nothing')} ({len(wrong)} of {len(expected)} tensors differ)."
+        )
+    with torch.no_grad():
+        for name, parameter in adapter.named_parameters():
+            parameter.copy_(numbers[name])

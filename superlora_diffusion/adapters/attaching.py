@@ -1,0 +1,52 @@
+"""Attaching an adapter to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from .config import SuperLoRAConfig
+from .host import check_name, register
+from .layers import add_source, check_adaptable
+from .module import SuperLoRA
+from .projection import Arrays
+from .targets import Target, find_targets
+
+
+def attach(model: nn.Module, config: SuperLoRAConfig, name: str = "default") -> SuperLoRA:
+    """Attach a fresh adapter; the network computes what it did before, since every update starts at zero.
+
+    Args:
+        model: any network of Linear and Conv2d layers. Its own parameters are frozen until the adapter is unloaded.
+        config: settings.
+        name: a name among the adapters of this network.
+
+    Returns:
+        the adapter, an ``nn.Module`` whose parameters are all that trains.
+
+    Raises:
+        AdapterError: for a target pattern that matches nothing, a layer that cannot be adapted, a name taken.
+        ConfigError: for settings that do not fit the targets.
+    """
+    return attach_to_targets(model, config, find_targets(model, config), name)
+
+
+def attach_to_targets(
+    model: nn.Module,
+    config: SuperLoRAConfig,
+    targets: Sequence[Target],
+    name: str,
+    arrays: Sequence[Arrays] | None = None,
+) -> SuperLoRA:
+    """Attach to given targets, in their order, with given fixed arrays (None: drawn from the seed)."""
+    check_name(model, name)
+    for target in targets:
+        check_adaptable(target.name, model.get_submodule(target.name))
+    adapter = SuperLoRA(model, config, targets, name, arrays)
+    for index, target in enumerate(targets):
+        add_source(model.get_submodule(target.name), adapter, index)
+    register(model, adapter)
+    model.register_forward_pre_hook(adapter.before_forward, with_kwargs=True)
+    model.register_forward_hook(adapter.after_forward, always_call=True)
+    return adapter

@@ -1,0 +1,39 @@
+"""A cheap fingerprint of a base that its fp16, bf16 and fp32 copies share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_PROBES = 8
+_SAMPLES = 4096  # entries looked at a weight, so that a large base costs no more than a small one
+_TOLERANCE = 0.02  # bf16 rounding moves a probe by about 0.003, another base by about 1
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, object]:
+    """Names and shapes as a hash, values as eight normalised sums that rounding barely moves.
+
+    Args:
+        weights: the base's target weights by name.
+    """
+    shapes = "\n".join(f"{name} {tuple(weights[name].shape)}" for name in sorted(weights))
+    sampled = torch.cat([_sample(weights[name]) for name in sorted(weights)])
+    places = torch.arange(1, len(sampled) + 1, dtype=torch.float64)
+    probes = torch.stack([torch.cos(places * (0.61 + 0.293 * k)) for k in range(_PROBES)])
+    sums = probes @ sampled / sampled.norm().clamp_min(1e-12)
+    return {"shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16], "values": [round(x, 6) for x in sums.tolist()]}
+
+
+def _sample(weight: Tensor) -> Tensor:
+    flat = weight.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // _SAMPLES)].double().cpu()
+
+
+def fingerprints_agree(a: Mapping, b: Mapping) -> bool:
+    """Whether two fingerprints mean the same base, whatever its floating-point type."""
+    if a["shapes"] != b["shapes"] or len(a["values"]) != len(b["values"]):
+        return False
+    return all(abs(x - y) <= _TOLERANCE for x, y in zip(a["values"], b["values"], strict=True))

@@ -1,0 +1,302 @@
+"""``SuperLoRA``: an attached adapter. Its parameters are all that trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AdapterError
+from .autograd import generate_with_gradient
+from .config import SuperLoRAConfig
+from .generation import generate_deltas, start_tensor
+from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
+from .layers import remove_source
+from .plan import make_plan
+from .projection import Arrays, draw_arrays
+from .targets import Target
+
+if TYPE_CHECKING:
+    from .storage import AdapterCard
+
+
+class SuperLoRA(nn.Module):
+    """The joint update of a network's target weights, generated from few numbers (arXiv 2403.11887).
+
+    Made by :func:`attach` or :func:`load_adapter`. Updates are generated once per forward of the whole network and
+    are kept no longer than that forward: there is no cache to go stale.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: SuperLoRAConfig,
+        targets: Sequence[Target],
+        name: str = "default",
+        arrays: Sequence[Arrays] | None = None,
+    ) -> None:
+        """Plan and start the tensors; attaching itself is done by :func:`superlora_diffusion.adapters.attach`.
+
+        Args:
+            model: the network the targets belong to.
+            config: settings.
+            targets: the weights to adapt, in order.
+            name: the adapter's name among those of the network.
+            arrays: fixed arrays of each group; drawn from the seed by default.
+        """
+        super().__init__()
+        self.name, self.config, self.targets = name, config, list(targets)
+        self.plan = make_plan(config, targets)
+        self._run_scale = 1.0
+        self.is_merged = False
+        self.generations = 0
+        """How often the updates of all groups were generated."""
+        self._off = 0
+        self._live: list[Tensor] | None = None
+        self._pinned: list[Tensor] | None = None
+        self._recomputed: tuple[int, list[Tensor]] | None = None
+        # Plain attributes, so that the network is no child of its own child.
+        layers = [model.get_submodule(target.name) for target in targets]
+        object.__setattr__(self, "_model", model)
+        object.__setattr__(self, "_layers", layers)
+        self._shapes = [layer.weight.shape for layer in layers]
+        self._flags = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+        self._make_tensors(layers[0].weight.device, arrays)
+
+    def _make_tensors(self, device: torch.device, arrays: Sequence[Arrays] | None) -> None:
+        for group in self.plan.groups:
+            for tensor in group.tensors:
+                start = start_tensor(tensor, self.config.seed).to(device)
+                self.register_parameter(tensor.name, nn.Parameter(start))
+        if arrays is None:
+            kind, seed = self.config.projection, self.config.seed
+            arrays = [draw_arrays(kind, group.n, seed, group.index) for group in self.plan.groups]
+        self._array_names = [sorted(fixed) for fixed in arrays]
+        for index, fixed in enumerate(arrays):
+            for key, value in fixed.items():
+                self.register_buffer(f"g{index}_{key}", value.to(device), persistent=False)
+
+    # --- what it generates ----------------------------------------------------------------------------------------
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers train."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def scale(self) -> float:
+        """The effective scale: the config's times the run-time one."""
+        return self.config.scale * self._run_scale
+
+    def arrays(self) -> list[Arrays]:
+        """The fixed arrays of each group."""
+        return [{key: getattr(self, f"g{i}_{key}") for key in keys} for i, keys in enumerate(self._array_names)]
+
+    def deltas(self) -> dict[str, Tensor]:
+        """{target name: dW}, fp32, each in its weight's shape, scale included; differentiable."""
+        return dict(zip((target.name for target in self.targets), self._generate(), strict=True))
+
+    def _generate(self) -> list[Tensor]:
+        names, parameters = zip(*self.named_parameters(), strict=True)
+        arrays, scale = self.arrays(), self.scale
+
+        def generate(tensors: Sequence[Tensor]) -> list[Tensor]:
+            named = dict(zip(names, tensors, strict=True))
+            return generate_deltas(self.plan, named, arrays, self.config.projection, scale, self._shapes)
+
+        if not torch.compiler.is_compiling():  # a counter in a trace would compile anew at each step
+            self.generations += 1
+        return generate_with_gradient(generate, parameters)
+
+    # --- how it reaches the layers ----------------------------------------------------------------------------------
+
+    def before_forward(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        """Hook of the network: generate all updates before its first layer runs."""
+        self._recomputed = None
+        if self._off or self.is_merged:
+            return None
+        if self._pinned is None:
+            self._live = self._generate()
+        return self._inputs_with_gradient(args, kwargs)
+
+    def after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
+        """Hook of the network: let go of the updates, also after an exception."""
+        self._live = None
+
+    def delta_for_layer(self, index: int) -> Tensor | None:
+        """The update of target ``index`` as a layer asks for it during a forward, or None where it is off."""
+        if self._off or self.is_merged:
+            return None
+        if self._pinned is not None:
+            return self._pinned[index]
+        if self._live is not None:
+            return self._live[index]
+        return self._outside_forward()[index]
+
+    def _outside_forward(self) -> list[Tensor]:
+        """Updates for a layer that runs outside a forward of the network.
+
+        In a backward pass that is the recomputation of a checkpointed block: all layers of one pass share one
+        generation. Anywhere else someone called a part of the network on its own.
+        """
+        backward = torch._C._current_graph_task_id()
+        if backward == -1:
+            return self._generate()
+        if self._recomputed is None or self._recomputed[0] != backward:
+            self._recomputed = (backward, self._generate())
+        return self._recomputed[1]
+
+    def _inputs_with_gradient(self, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        """Let the network's input require a gradient where blocks may be checkpointed.
+
+        Checkpointing of the reentrant kind passes no gradient into a block none of whose inputs requires one, and
+        behind a frozen first layer none does. Networks that declare a ``gradient_checkpointing`` flag are believed;
+        for others the gradient of the input is a small price.
+        """
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return None
+        if self._flags and not any(module.gradient_checkpointing for module in self._flags):
+            return None
+        found = next((value for value in (*args, *kwargs.values()) if _is_floating(value)), None)
+        if found is None or found.requires_grad:
+            return None
+        fresh = found.detach().requires_grad_()
+        swapped = tuple(fresh if value is found else value for value in args)
+        return swapped, {key: fresh if value is found else value for key, value in kwargs.items()}
+
+    # --- switching --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The network without this adapter, for the block: the untouched base where no other is on.
+
+        A merged adapter is taken out and put back.
+        """
+        host, was_merged = host_of(self._model), self.is_merged
+        self.unmerge()
+        self._off += 1
+        all_off = all(adapter._off for adapter in host.adapters.values())
+        if all_off:
+            set_base_flags(self._model, host, frozen=False)
+        try:
+            yield
+        finally:
+            self._off -= 1
+            if all_off:
+                set_base_flags(self._model, host, frozen=True)
+            if was_merged:
+                self.merge()
+
+    @contextmanager
+    def cached(self) -> Iterator[None]:
+        """Updates generated once for the block, without gradient: for sampling, where parameters stand still."""
+        before = self._pinned
+        with torch.no_grad():
+            self._pinned = self._generate()
+        try:
+            yield
+        finally:
+            self._pinned = before
+
+    def set_scale(self, scale: float) -> None:
+        """Set the run-time scale, a factor on the config's.
+
+        Raises:
+            AdapterError: unless it is a finite number.
+        """
+        if not isinstance(scale, int | float) or not math.isfinite(scale):
+            raise AdapterError(f"scale {scale!r} is not a finite number.")
+        self._run_scale = float(scale)
+        if self.is_merged:
+            rewrite_weights(self._model)
+        if self._pinned is not None:
+            with torch.no_grad():
+                self._pinned = self._generate()
+
+    def merge(self) -> None:
+        """Add the update to the weights themselves. Merging twice changes nothing."""
+        if not self.is_merged:
+            self.is_merged = True
+            rewrite_weights(self._model)
+
+    def unmerge(self) -> None:
+        """Undo :meth:`merge`: the weights are what they were, bit for bit."""
+        if self.is_merged:
+            self.is_merged = False
+            rewrite_weights(self._model)
+
+    def unload(self, keep_merged: bool = False) -> nn.Module:
+        """Take the adapter from the network, which is then the base again, bit for bit.
+
+        Args:
+            keep_merged: leave the update of a merged adapter in the weights.
+
+        Returns:
+            the network.
+
+        Raises:
+            AdapterError: for ``keep_merged`` without :meth:`merge`.
+        """
+        if keep_merged and not self.is_merged:
+            raise AdapterError(f"adapter {self.name!r} is not merged; call merge() before unload(keep_merged=True).")
+        if keep_merged:
+            with torch.no_grad():
+                keep_merged_weights(self._model, self)
+        self.unmerge()
+        for layer in self._layers:
+            remove_source(layer, self)
+        for hooks in (self._model._forward_pre_hooks, self._model._forward_hooks):
+            for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is self]:
+                del hooks[key]
+                self._model._forward_pre_hooks_with_kwargs.pop(key, None)
+                self._model._forward_hooks_always_called.pop(key, None)
+        unregister(self._model, self)
+        return self._model
+
+    def save_pretrained(
+        self, folder: Path | str, card: AdapterCard | None = None, store_projection: bool = False
+    ) -> None:
+        """Write the adapter to a folder; see :func:`superlora_diffusion.adapters.storage.save_adapter`."""
+        from .storage import save_adapter
+
+        save_adapter(self, folder, card, store_projection)
+
+    # --- how torch sees it ------------------------------------------------------------------------------------------
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The trained numbers. As a part of the network's state dict: nothing, so that stays the base's."""
+        if prefix:
+            return destination
+        return super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        if not prefix:
+            super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SuperLoRA:
+        """Follow the network to a device, but stay fp32 when it is cast."""
+
+        def keep_type(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_type, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Updates with a graph belong to a forward that is over for whoever copies.
+        return {**self.__dict__, "_live": None, "_recomputed": None, "_pinned": None}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AdapterError("an adapter is not called; call the network it is attached to.")
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, {self.num_parameters:,} parameters, {len(self.targets)} targets"
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

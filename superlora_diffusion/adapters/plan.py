@@ -1,0 +1,183 @@
+"""The plan of an adapter: the exact shape of every trained tensor, from config and targets alone. No arrays are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from . import folding
+from .arithmetic import generated_count
+from .config import FULL, SuperLoRAConfig
+from .grouping import Grouping, make_grouping
+from .targets import Target
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One trained tensor: its name, shape and start (standard deviation 0 is all zeros)."""
+
+    name: str
+    shape: tuple[int, ...]
+    std: float
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One Kronecker factor: dense, or factored by core and factor matrices."""
+
+    core: TensorPlan | None
+    """None for an identity core."""
+    factors: tuple[TensorPlan | None, ...]
+    """One a mode, None where the core carries the mode; empty for a dense part, which is its core alone."""
+
+    @property
+    def tensors(self) -> Iterator[TensorPlan]:
+        yield from (tensor for tensor in (self.core, *self.factors) if tensor is not None)
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """One group: m generated numbers spread over n weights."""
+
+    index: int
+    n: int
+    m: int
+    vector: TensorPlan | None
+    """The numbers themselves (order 1), else None."""
+    parts: tuple[PartPlan, ...]
+    """K Kronecker factors, the factored one last; empty for order 1."""
+    crop: tuple[int, int] | None
+    """What the Kronecker product is cut to before its entries are read (fold "none")."""
+
+    @property
+    def tensors(self) -> Iterator[TensorPlan]:
+        if self.vector is not None:
+            yield self.vector
+        for part in self.parts:
+            yield from part.tensors
+
+
+@dataclass(frozen=True)
+class AdapterPlan:
+    """Targets, their grouping, and the plan of each group."""
+
+    targets: tuple[Target, ...]
+    grouping: Grouping
+    groups: tuple[GroupPlan, ...]
+
+    @property
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(tensor.count for group in self.groups for tensor in group.tensors)
+
+
+def make_plan(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> AdapterPlan:
+    """Plan an adapter.
+
+    Args:
+        config: its settings.
+        targets: (name, out_features, in_features) triples, in order.
+
+    Raises:
+        ConfigError: if the settings do not fit the targets.
+    """
+    targets = tuple(Target(*target) for target in targets)
+    grouping = make_grouping(config, targets)
+    columns = max(target.in_features for target in targets)
+    groups = []
+    for index, n in enumerate(grouping.sizes):
+        members = [targets[i] for i in grouping.members[index]] if grouping.members else []
+        groups.append(_plan_group(config, index, n, members, columns))
+    return AdapterPlan(targets, grouping, tuple(groups))
+
+
+def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> int:
+    """How many numbers an adapter trains: closed form, no arrays made.
+
+    Args:
+        config: its settings.
+        targets: (name, out_features, in_features) triples, in order.
+
+    Raises:
+        ConfigError: if the settings do not fit the targets.
+    """
+    return make_plan(config, targets).count
+
+
+def _plan_group(config: SuperLoRAConfig, index: int, n: int, members: list[Target], columns: int) -> GroupPlan:
+    m = generated_count(config.exact_ratio, n)
+    if config.order == 1:
+        return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None)
+    sides, crop = _sides(config, n, m, members, columns)
+    small = (config.split_factor,) * 2
+    parts = [_small_part(config, index, k, small) for k in range(1, config.splits)]
+    ranks = _ranks(config, sides)
+    return GroupPlan(index, n, m, None, (*parts, _factored(config, index, config.splits, sides, ranks, True)), crop)
+
+
+def _sides(
+    config: SuperLoRAConfig, n: int, m: int, members: list[Target], columns: int
+) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+    """Sides of the factored tensor, and what a Kronecker product is cut to."""
+    if config.fold == "stack":
+        return (len(members), members[0].out_features, members[0].in_features), None
+    if config.fold == "none":
+        whole = config.groups == "weight" and m == n
+        shape = tuple(members[0][1:]) if whole else folding.matrix_sides(m, columns)
+        if config.splits == 1:
+            return shape, None
+        return folding.kronecker_matrix_sides(*shape, config.split_factor, config.splits), shape
+    if config.splits > 1:
+        side = folding.kronecker_square_side(m, config.split_factor, config.splits, config.side_multiple)
+        return (side, side), None
+    return folding.square_sides(m, config.order, config.side_multiple), None
+
+
+def _ranks(config: SuperLoRAConfig, sides: tuple[int, ...]) -> tuple[int, ...]:
+    """The rank of each mode: shared for identity and diagonal cores, at most the side for a full one."""
+    rank = config.rank
+    if config.core == "full" and config.fold == "stack" and isinstance(rank, int):
+        rank = (FULL, rank, rank)  # LoTR: the core keeps one slice a layer
+    if isinstance(rank, int):
+        rank = (rank,) * len(sides)
+    if config.core != "full":
+        return rank
+    return tuple(side if entry == FULL else min(entry, side) for entry, side in zip(rank, sides, strict=True))
+
+
+def _small_part(config: SuperLoRAConfig, index: int, k: int, sides: tuple[int, int]) -> PartPlan:
+    """B_k: dense, or with ``factor_all_splits`` factored at rank min(rank, split_factor)."""
+    if not config.factor_all_splits:
+        std = config.init_std or config.split_factor**-0.5
+        return PartPlan(TensorPlan(f"g{index}_k{k}_b", sides, std), ())
+    ranks = tuple(min(rank, side) for rank, side in zip(_ranks(config, sides), sides, strict=True))
+    return _factored(config, index, k, sides, ranks, False)
+
+
+def _factored(
+    config: SuperLoRAConfig, index: int, k: int, sides: tuple[int, ...], ranks: tuple[int, ...], zero: bool
+) -> PartPlan:
+    """Core and factors of one part. Where ``zero``, exactly one of its tensors starts at zero: the core, else A_1."""
+    prefix, full = f"g{index}_k{k}", config.core == "full"
+    factors: list[TensorPlan | None] = []
+    for i, (side, rank) in enumerate(zip(sides, ranks, strict=True), start=1):
+        std = config.init_std or rank**-0.5
+        if zero and config.core == "identity" and i == 1:
+            std = 0.0
+        carried = full and rank == side
+        factors.append(None if carried else TensorPlan(f"{prefix}_a{i}", (side, rank), std))
+    if config.core == "identity":
+        return PartPlan(None, tuple(factors))
+    std = 0.0 if zero else _core_std(config, factors, ranks)
+    return PartPlan(TensorPlan(f"{prefix}_core", ranks if full else ranks[:1], std), tuple(factors))
+
+
+def _core_std(config: SuperLoRAConfig, factors: list[TensorPlan | None], ranks: tuple[int, ...]) -> float:
+    """A core that does not start at zero: variance 1, or 1/side where it stands alone as a dense B_k."""
+    alone = all(factor is None for factor in factors)
+    return config.init_std or (ranks[0] ** -0.5 if alone else 1.0)
