@@ -31,6 +31,12 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
 
+    def restart(self, title: str, total: int) -> None:
+        """Begin the next piece of work of the same kind."""
+        self.title, self.total, self.done = title, total, 0
+        if self.bar is not None:
+            self.bar.reset(self.task, total=total, description=title)
+
     def advance(self, count: int = 1) -> None:
         """Count work as done."""
         self.done += count

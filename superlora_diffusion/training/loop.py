@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..adapters.storage import AdapterCard
 from ..data.augmentation import augment
+from ..devices import resolve_device
 from ..errors import RunError, SuperLoRAError
 from ..models.conditioning import drop_classes
 from ..models.storage import save_base
@@ -68,7 +69,7 @@ def train(config: RunConfig, device: str | None = None, quiet: bool = False, con
         Interrupted: after Ctrl-C or SIGTERM, everything saved.
     """
     folder = RunFolder(config.output)
-    accelerator = make_accelerator(config, folder, device)
+    accelerator = make_accelerator(config, folder, resolve_device(device))
     # Only one process of a distributed run holds the folder; the others wait until it is theirs.
     with folder.locked() if accelerator.is_main_process else _nothing():
         if accelerator.is_main_process:

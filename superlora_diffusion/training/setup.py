@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from ..adapters import SuperLoRA, attach
 from ..data.loading import load_image_set
 from ..data.preparation import prepare
-from ..data.records import ImageSet
+from ..data.records import SPLITS, ImageSet
 from ..models.base import Base
 from ..models.build import build_base
 from ..models.storage import load_base
@@ -52,12 +54,15 @@ class Trainee:
 
 def load_data(config: RunConfig, base: Base) -> Data:
     """Both splits, as the base expects them."""
-    train, test = (
-        prepare(load_image_set(config.data, split), base.size, base.channels, base.classes, config.data.class_map)
-        for split in ("train", "test")
-    )
+    train, test = (prepare_for(base, load_image_set(config.data, split), config.data.class_map) for split in SPLITS)
     images = torch.from_numpy(train.images).permute(0, 3, 1, 2).contiguous()
     return Data(train, test, images, torch.from_numpy(train.labels))
+
+
+def prepare_for(base: Base, image_set: ImageSet, class_map: Mapping[int | str, int] | None) -> ImageSet:
+    """Images in the size and channels of the base, labels as its classes."""
+    names = base.class_names or None
+    return prepare(image_set, base.size, base.channels, base.classes, class_map, base_class_names=names)
 
 
 def load_or_build_base(config: RunConfig) -> Base:
@@ -89,10 +94,12 @@ def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:
     return Validation(images, labels, base.scheduler, config.validation.seed)
 
 
-def make_accelerator(config: RunConfig, folder: RunFolder, device: str | None) -> Accelerator:
-    """accelerate's view of the machine; ``device`` "cpu" keeps to the CPU, None takes the best there is."""
+def make_accelerator(config: RunConfig, folder: RunFolder, device: torch.device) -> Accelerator:
+    """accelerate's view of the machine, on the given device (each process of a launch takes its own of that kind)."""
+    if device.index is not None:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     return Accelerator(
-        cpu=device == "cpu",
+        cpu=device.type == "cpu",
         mixed_precision=config.train.mixed_precision,
         gradient_accumulation_steps=config.train.gradient_accumulation,
         log_with=list(config.log.trackers) or None,

@@ -1,0 +1,81 @@
+"""``superlora-diff eval-is``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import AsJson, Device, Quiet, print_json, set_verbosity
+
+_HELP = """Score runs: Inception Score, its distance to the real images' score, FID and accuracy against parameter count.
+
+Draws images of each run's base and adapter with classes in the data's proportions and scores them and the real
+test images alike. Scores go to scores.json in each run folder; what is scored already is not drawn again.
+
+Examples:
+
+  superlora-diff eval-is runs/demo
+
+  superlora-diff eval-is runs/demo --images 500 --splits 5 --steps 10
+
+  superlora-diff eval-is runs/demo --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("eval-is", help=_HELP)(eval_is)
+
+
+def eval_is(
+    runs: Annotated[list[str], typer.Argument(help="Finished run folders.", show_default=False)],
+    images: Annotated[int | None, typer.Option(help="Generated images (and real ones).")] = None,
+    splits: Annotated[int | None, typer.Option(help="Parts for the score's mean and deviation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the images and of the shuffle.")] = None,
+    extractor: Annotated[str | None, typer.Option(help="auto, digits or inception.")] = None,
+    extractor_path: Annotated[str | None, typer.Option(help="Weights of the extractor.")] = None,
+    real: Annotated[str | None, typer.Option(help="Data set whose test split is compared with; the run's own.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="The plot; is-distance.png in the (first) run folder.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Score also what is scored already.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    from ..devices import resolve_device
+    from ..evaluation.evaluate import Request, evaluate_run
+    from ..evaluation.plot import plot_front
+    from ..progress import Reporter
+
+    set_verbosity(False)
+    values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
+    request = Request(
+        images, splits, seed, extractor, extractor_path, real,
+        {key: value for key, value in values.items() if value is not None},
+        resolve_device(device), again,
+    )  # fmt: skip
+    records: list = []
+    for run in runs:
+        with Reporter(f"draw {Path(run).name}", 0, "image", quiet=quiet) as reporter:
+            records += evaluate_run(run, request, records, reporter.restart, reporter.advance)
+    records = [record for i, record in enumerate(records) if record not in records[:i]]
+    plot = plot or Path(runs[0]) / "is-distance.png"
+    plot_front(records, plot)
+    _print(records, runs, plot, as_json)
+
+
+def _print(records: list, runs: list[str], plot: Path, as_json: bool) -> None:
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+        return
+    from rich.console import Console
+
+    from ..evaluation.table import scores_table
+
+    Console().print(scores_table(records))
+    for run in runs:
+        typer.echo(f"Scores: {Path(run) / 'scores.json'}")
+    typer.echo(f"Plot:   {plot}")

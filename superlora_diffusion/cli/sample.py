@@ -1,0 +1,72 @@
+"""``superlora-diff sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import AsJson, Device, Quiet, print_json, set_verbosity
+
+_HELP = """Draw images from a run, an adapter folder or a base.
+
+Writes a labelled grid (grid.png), or single PNGs, or an npz, and samples.json with the settings.
+Image i depends on the seed, on i and on its class alone, never on the batch size.
+
+Examples:
+
+  superlora-diff sample synthdigits-16 --out base-samples
+
+  superlora-diff sample synthdigits-16 --classes 3,7 --count 20 --format png --out threes-and-sevens
+
+  superlora-diff sample runs/demo --guidance-scale 3 --scale 0.5
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("sample", help=_HELP)(sample)
+
+
+def sample(
+    source: Annotated[str, typer.Argument(help="A run folder, an adapter folder, or a base.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Where to write; SOURCE/samples/sample for a run.")] = None,
+    base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names or indices, such as 0,3,7; all by default.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of images; 8 of each class by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images at once.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Scale of the adapter's update.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Add the update to the weights before sampling.")] = False,
+    format: Annotated[str, typer.Option(help="grid, png or npz.")] = "grid",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    from ..sampling.request import SampleRequest
+
+    values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
+    request = SampleRequest(
+        classes=classes,
+        count=count,
+        seed=seed,
+        sampling={key: value for key, value in values.items() if value is not None},
+        scale=scale,
+        merge=merge,
+        format=format,
+    )
+    set_verbosity(False)
+    from ..devices import resolve_device
+    from ..progress import Reporter
+    from ..runs.draw import draw, prepare_drawing
+
+    drawing = prepare_drawing(source, base, request, resolve_device(device), out)
+    with Reporter("sample", len(drawing.indices), "image", quiet=quiet) as reporter:
+        written = draw(drawing, on_batch=reporter.advance)
+    if as_json:
+        print_json(written)
+    elif not quiet:
+        typer.echo(f"{len(drawing.indices)} images: {written['files'][0]}")

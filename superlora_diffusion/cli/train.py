@@ -1,0 +1,70 @@
+"""``superlora-diff train``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .common import AsJson, Device, Quiet, print_json, set_verbosity
+
+_HELP = """Train an adapter, or with [bold]method=full[/bold] every weight of a network.
+
+The same command again goes on where it stopped; a finished run says so and does nothing.
+Any value of the config can be set behind the options as key.path=value.
+
+Examples:
+
+  superlora-diff train --config demo
+
+  superlora-diff train --config demo output=runs/lora adapter.variant=lora train.steps=200
+
+  superlora-diff train --config demo --dry-run
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train", help=_HELP)(train)
+
+
+def train(
+    config: Annotated[str, typer.Option("--config", "-c", help="A YAML file, or a packaged config's name.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)] = None,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print config, targets and count; train nothing.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print what the libraries say, too.")] = False,
+) -> None:
+    from ..runs.loading import load_config
+
+    resolved = load_config(config, overrides or [])
+    set_verbosity(verbose)
+    if dry_run:
+        _print_plan(resolved, as_json)
+        return
+    from ..training.loop import final_path, train as run_training
+
+    trained = run_training(resolved, device=device, quiet=quiet)
+    result = {"output": resolved.output, "result": str(final_path(resolved)), "trained": trained}
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        what = "adapter" if resolved.method == "superlora" else "base"
+        typer.echo(f"{'Finished' if trained else 'Already finished'}: the {what} is in {result['result']}")
+        typer.echo(f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}")
+
+
+def _print_plan(config, as_json: bool) -> None:
+    from ..runs.loading import to_yaml
+    from ..training.plan import describe_plan
+
+    plan = describe_plan(config)
+    if as_json:
+        print_json({"config": config.model_dump(mode="json"), **plan})
+        return
+    typer.echo(to_yaml(config))
+    for target in plan["targets"]:
+        typer.echo(f"  {target['name']:60} {target['out_features']} x {target['in_features']}")
+    typer.echo(f"{len(plan['targets'])} targets with {plan['target_weights']:,} weights")
+    typer.echo(f"{plan['parameters']:,} numbers train, at learning rate {plan['learning_rate']:g}")

@@ -1,0 +1,171 @@
+"""``eval-is``: a run's base and its adapter, scored alike against the real test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.config import DataConfig
+from ..data.loading import load_image_set
+from ..data.preparation import prepare
+from ..data.records import ImageSet
+from ..errors import EvaluationError
+from ..models.base import Base
+from ..runs.config import EvaluationSettings, RunConfig
+from ..runs.folder import RunFolder
+from ..runs.source import Source, open_source
+from ..sampling.config import SamplingSettings
+from ..sampling.producer import generate
+from .extractors import Extractor, load_extractor
+from .records import ScoreRecord, read_scores, write_scores
+from .scores import compute_scores
+from .subsample import class_counts
+
+BASE = "base"
+
+
+@dataclass
+class Request:
+    """What ``eval-is`` was asked, beyond what the runs' configs say (None: as the run says)."""
+
+    images: int | None = None
+    splits: int | None = None
+    seed: int | None = None
+    extractor: str | None = None
+    extractor_path: str | None = None
+    real: str | None = None
+    """Data set whose test split is the real images; the run's own by default."""
+    sampling: dict = field(default_factory=dict)
+    """Values that win over the run's sampling settings."""
+    device: object = "cpu"
+    again: bool = False
+    """Score also what is scored already."""
+
+
+@dataclass
+class _Protocol:
+    """Everything two records must share to be compared."""
+
+    real: ImageSet
+    classes: np.ndarray | None
+    settings: EvaluationSettings
+    sampling: SamplingSettings
+    extractor: Extractor
+
+
+def evaluate_run(
+    path: str,
+    request: Request,
+    known: list[ScoreRecord],
+    on_start: Callable[[str, int], None] = lambda name, count: None,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> list[ScoreRecord]:
+    """Score the base and the adapter of one run; a run of method full is its base alone.
+
+    Args:
+        path: a finished run folder.
+        request: what to do otherwise than the run's config says.
+        known: records of other runs; a base scored there in the same way is not drawn again.
+        on_start: called with a name and a number of images before each drawing.
+        on_batch: called with the number of images of each finished batch.
+
+    Returns:
+        the records, the base's first; they are also in the run's ``scores.json``.
+
+    Raises:
+        EvaluationError: if the path is no run folder, or what was asked cannot be scored.
+    """
+    source = open_source(path)
+    if source.config is None:
+        raise EvaluationError(f"{path} is no run folder; eval-is needs one, for the data to compare with.")
+    protocol = _protocol(source, request)
+    scores_file = RunFolder(path).scores
+    known = known + (read_scores(scores_file) if scores_file.is_file() else [])
+    records = []
+    for name, parameters, weights, context in _models(source):
+        wanted = _settings(protocol, weights, source.base)
+        record = None if request.again else _find(known, name, wanted, protocol)
+        if record is None:
+            on_start(name, protocol.settings.images)
+            with context():
+                record = _score(name, parameters, wanted, source.base, protocol, on_batch)
+        records.append(record)
+        write_scores(scores_file, [record])  # after each, so that an interruption loses one at most
+    return records
+
+
+def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
+    """(name, parameters, weights, context in which the network is that model)."""
+    if source.adapter is None:
+        yield source.name, 0, source.weights, nullcontext
+        return
+    yield BASE, 0, "", source.adapter.disabled
+    yield source.name, source.adapter.num_parameters, source.weights, lambda: _merged(source)
+
+
+@contextmanager
+def _merged(source: Source) -> Iterator[None]:
+    source.adapter.merge()
+    try:
+        yield
+    finally:
+        source.adapter.unmerge()
+
+
+def _protocol(source: Source, request: Request) -> _Protocol:
+    config: RunConfig = source.config
+    asked = {key: getattr(request, key) for key in ("images", "splits", "seed", "extractor", "extractor_path")}
+    given = {key: value for key, value in asked.items() if value is not None}
+    settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
+    sampling = SamplingSettings(**{**config.sampling.model_dump(), **request.sampling})
+    base = source.base
+    data = config.data if request.real is None else DataConfig(name=request.real, root=config.data.root)
+    if base.null_class is None and sampling.guidance_scale != 1 and "guidance_scale" not in request.sampling:
+        sampling = sampling.model_copy(update={"guidance_scale": 1.0})
+    names = base.class_names or None
+    images = load_image_set(data, "test")
+    real = prepare(images, base.size, 3, base.classes, data.class_map, base_class_names=names)
+    classes = None
+    if base.classes is not None:
+        classes = _interleave(class_counts(real.labels, settings.images))
+    extractor = load_extractor(settings.extractor, settings.extractor_path, config.data.name, request.device)
+    base.unet.to(request.device)
+    return _Protocol(real, classes, settings, sampling, extractor)
+
+
+def _interleave(counts: np.ndarray) -> np.ndarray:
+    """Labels (N,) with each class so often, spread evenly, so that every batch holds all classes."""
+    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts if count])
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return labels[np.argsort(places, kind="stable")]
+
+
+def _settings(protocol: _Protocol, weights: str, base: Base) -> dict:
+    """How the images are drawn and compared: what makes two records the same measurement."""
+    sampling = protocol.sampling.model_dump(exclude={"batch_size"})
+    return {**sampling, "base": base.name, "weights": weights, "real": protocol.real.content_hash[:12]}
+
+
+def _find(known: list[ScoreRecord], name: str, wanted: dict, protocol: _Protocol) -> ScoreRecord | None:
+    same = (record for record in known if record.name == name and record.settings == wanted)
+    asked = protocol.settings
+    n = min(asked.images, len(protocol.real))
+    key = (n, asked.splits, asked.seed, protocol.extractor.hash)
+    return next((r for r in same if (r.n, r.splits, r.seed, r.extractor_hash) == key), None)
+
+
+def _score(
+    name: str, parameters: int, wanted: dict, base: Base, protocol: _Protocol, on_batch: Callable[[int], None]
+) -> ScoreRecord:
+    settings = protocol.settings
+    images = generate(base, protocol.classes, settings.images, protocol.sampling, settings.seed, on_batch=on_batch)
+    if images.shape[-1] == 1:
+        images = images.repeat(3, axis=-1)
+    real = protocol.real
+    scores = compute_scores(
+        images, protocol.classes, real.images, real.labels, protocol.extractor, settings.splits, settings.seed
+    )
+    return ScoreRecord.from_scores(name, parameters, scores, wanted)

@@ -1,0 +1,162 @@
+"""``sample``: from a source and a request to files."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import ConfigError, SamplingError, nearest
+from ..files import write_atomically, write_json
+from ..models.base import Base
+from ..sampling.config import SamplingSettings
+from ..sampling.grid import save_grid
+from ..sampling.producer import generate
+from ..sampling.request import SampleRequest
+from .source import Source, open_source
+
+_PER_CLASS = 8
+
+
+@dataclass
+class Drawing:
+    """Everything decided, nothing drawn yet."""
+
+    source: Source
+    request: SampleRequest
+    settings: SamplingSettings
+    indices: np.ndarray
+    """(N,) class of each image; all zero for an unconditional base."""
+    columns: int
+    folder: Path
+
+
+def prepare_drawing(
+    path: str, base: str | None, request: SampleRequest, device: torch.device, out: Path | None = None
+) -> Drawing:
+    """Open the source and check the request against it, before the expensive part.
+
+    Raises:
+        ConfigError: for unknown classes or settings.
+        SamplingError: for a scale or merge without an adapter.
+    """
+    config_check = SamplingSettings(**request.sampling)  # a wrong value is told before anything is loaded
+    source = open_source(path, base)
+    if source.adapter is None and (request.scale is not None or request.merge):
+        raise SamplingError(f"{path} has no adapter, so there is nothing to scale or merge.")
+    given = source.config.sampling if source.config else config_check
+    settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
+    if source.base.null_class is None and "guidance_scale" not in request.sampling:
+        settings = settings.model_copy(update={"guidance_scale": 1.0})
+    chosen = choose_classes(request.classes, source.base)
+    columns = len(chosen) or 8
+    count = request.count or columns * _PER_CLASS
+    indices = np.resize(np.array(chosen or [0]), count)
+    if out is None:
+        out = Path(path) / "samples" / "sample" if source.config else Path(f"samples-{source.name}")
+    source.base.unet.to(device)
+    return Drawing(source, request, settings, indices, columns, out)
+
+
+def choose_classes(text: str | None, base: Base) -> list[int]:
+    """Class indices from names or indices with commas between; all for None.
+
+    Raises:
+        ConfigError: for a class the base does not know.
+    """
+    if text is None:
+        return list(range(len(base.class_names)))
+    if base.classes is None:
+        raise ConfigError(f"base {base.name!r} is unconditional: it has no classes to ask for.")
+    chosen = []
+    for word in (word.strip() for word in text.split(",")):
+        if word in base.class_names:
+            chosen.append(base.class_names.index(word))
+        elif word.isdigit() and int(word) < base.classes:
+            chosen.append(int(word))
+        else:
+            raise ConfigError(
+                f"class {word!r} is unknown.{nearest(word, base.class_names)} Base {base.name!r} knows: "
+                f"{', '.join(base.class_names)} (or 0 to {base.classes - 1})."
+            )
+    return chosen
+
+
+def draw(drawing: Drawing, on_batch: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+    """Draw the images and write them.
+
+    Returns:
+        what ``samples.json`` holds: the settings and the files' names.
+    """
+    source, request = drawing.source, drawing.request
+    if source.adapter is not None:
+        if request.scale is not None:
+            source.adapter.set_scale(request.scale)
+        if request.merge:
+            source.adapter.merge()
+    classes = drawing.indices if source.base.classes is not None else None
+    arguments = (source.base, classes, len(drawing.indices), drawing.settings, request.seed)
+    if source.adapter is None or request.merge:
+        images = generate(*arguments, on_batch=on_batch)
+    else:
+        with source.adapter.cached():
+            images = generate(*arguments, on_batch=on_batch)
+    files = _WRITERS[request.format](drawing, images)
+    written = _describe(drawing, files)
+    write_json(drawing.folder / "samples.json", written)
+    return written
+
+
+def _write_grid(drawing: Drawing, images: np.ndarray) -> list[Path]:
+    path = drawing.folder / "grid.png"
+    names = drawing.source.base.class_names
+    labels = [names[index][:8] for index in drawing.indices[: drawing.columns]] if names else None
+    columns = min(drawing.columns, len(images))
+    save_grid(path, images, columns, labels[:columns] if labels else None)
+    return [path]
+
+
+def _write_pngs(drawing: Drawing, images: np.ndarray) -> list[Path]:
+    names, digits = drawing.source.base.class_names, max(4, int(math.log10(len(images))) + 1)
+    paths = []
+    for index, (image, label) in enumerate(zip(images, drawing.indices, strict=True)):
+        name = "".join(sign if sign.isalnum() else "-" for sign in names[label]) if names else "image"
+        path = drawing.folder / f"{index:0{digits}d}-{name}.png"
+        picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+        write_atomically(path, lambda partial, picture=picture: picture.save(partial, format="PNG"))
+        paths.append(path)
+    return paths
+
+
+def _write_npz(drawing: Drawing, images: np.ndarray) -> list[Path]:
+    path, packed = drawing.folder / "samples.npz", io.BytesIO()
+    names = np.array(drawing.source.base.class_names or ("image",))
+    np.savez_compressed(packed, images=images, labels=drawing.indices.astype(np.int64), class_names=names)
+    write_atomically(path, lambda partial: partial.write_bytes(packed.getvalue()))
+    return [path]
+
+
+_WRITERS = {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}
+
+
+def _describe(drawing: Drawing, files: list[Path]) -> dict[str, Any]:
+    adapter = drawing.source.adapter
+    return {
+        "source": drawing.source.name,
+        "base": drawing.source.base.name,
+        "parameters": 0 if adapter is None else adapter.num_parameters,
+        "scale": None if adapter is None else adapter.scale,
+        "merged": drawing.request.merge,
+        "seed": drawing.request.seed,
+        "count": len(drawing.indices),
+        "classes": drawing.indices.tolist(),
+        "sampling": drawing.settings.model_dump(mode="json"),
+        "files": [str(path) for path in files],
+    }

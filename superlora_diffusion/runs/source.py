@@ -1,0 +1,81 @@
+"""What images are drawn from: a run folder, an adapter folder with its base, or a base alone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..adapters.module import SuperLoRA
+from ..adapters.storage import CONFIG, load_adapter, read_adapter_config
+from ..errors import RunError
+from ..models.base import Base
+from ..models.config import BaseSettings
+from ..models.storage import load_base
+from .config import RunConfig
+from .folder import RunFolder
+
+
+@dataclass
+class Source:
+    """A base, perhaps with an adapter attached, perhaps from a run."""
+
+    name: str
+    base: Base
+    adapter: SuperLoRA | None = None
+    config: RunConfig | None = None
+    """The run's config, where it came from a run folder."""
+    weights: str = ""
+    """Which weights: the first 12 hex digits of sha256 over the adapter's or the trained base's file."""
+
+
+def open_source(path: str, base: str | None = None) -> Source:
+    """Open a run folder, an adapter folder or a base.
+
+    Args:
+        path: a finished run folder, a folder holding adapter_config.json, or what a base is named by.
+        base: the base to use instead of the one that the run or the adapter names.
+
+    Raises:
+        RunError: for an unfinished run, or an adapter that does not say its base.
+        BaseModelError, AdapterError: if a part cannot be loaded.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "config.yaml").is_file():
+        return _open_run(folder, base)
+    if (folder / CONFIG).is_file():
+        return _open_adapter(folder, base)
+    return Source(folder.name or path, load_base(BaseSettings(path=base or path)))
+
+
+def _open_run(folder: Path, base: str | None) -> Source:
+    run = RunFolder(folder)
+    config = run.read_config()
+    if not run.is_finished(config):
+        raise RunError(
+            f"{folder} is not finished. Go on with: superlora-diff train --config {run.config} "
+            "(the same run folder resumes from its last checkpoint)."
+        )
+    name = folder.resolve().name
+    if config.method == "full":
+        file = run.base / "unet" / "diffusion_pytorch_model.safetensors"
+        return Source(name, load_base(BaseSettings(path=str(run.base))), None, config, _digest(file))
+    settings = config.base if base is None else BaseSettings(path=base)
+    return _attach(name, run.adapter, settings, config)
+
+
+def _open_adapter(folder: Path, base: str | None) -> Source:
+    base = base or read_adapter_config(folder)["base"]["id"]
+    if base is None:
+        raise RunError(f"{folder} does not say which base it was trained on; give it with --base.")
+    return _attach(folder.resolve().name, folder, BaseSettings(path=base), None)
+
+
+def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig | None) -> Source:
+    loaded = load_base(settings)
+    adapter = load_adapter(loaded.unet, folder)
+    return Source(name, loaded, adapter, config, _digest(folder / "adapter_model.safetensors"))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]

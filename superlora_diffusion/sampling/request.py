@@ -1,0 +1,29 @@
+"""What ``sample`` was asked for. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..settings import Settings
+
+
+class SampleRequest(Settings):
+    """Which images, how, and in which form.
+
+    Raises:
+        ConfigError: listing every fault.
+    """
+
+    classes: str | None = None
+    """Class names or indices with commas between; None for all."""
+    count: int | None = Field(None, ge=1)
+    """Number of images, going round the classes; None for eight of each."""
+    seed: int = Field(0, ge=0)
+    sampling: dict[str, Any] = {}
+    """Values that win over the run's sampling settings."""
+    scale: float | None = Field(None, allow_inf_nan=False)
+    """Run-time scale of the adapter's update."""
+    merge: bool = False
+    format: Literal["grid", "png", "npz"] = "grid"
