@@ -123,12 +123,29 @@ def output(model, inputs: dict) -> torch.Tensor:
     return result if torch.is_tensor(result) else result.sample
 
 
+def starting_at_zero(names) -> set[str]:
+    """Of each group the vector, or the last Kronecker factor's core, or its first factor matrix."""
+    found = {}
+    for name in names:
+        group, _, rest = name.partition("_")
+        part, _, kind = rest.partition("_")
+        rank = {"core": 2, "a1": 1}.get(kind, 3 if rest == "vector" else 0)
+        if rank:
+            found[group] = max(found.get(group, ("", 0, "")), (part, rank, name))
+    return {name for _, _, name in found.values()}
+
+
 @torch.no_grad()
-def fill(adapter, seed: int = 0, std: float = 0.3) -> None:
+def fill(adapter, seed: int = 0, rms: float = 0.2) -> None:
     """Seeded numbers in every trainable tensor, whatever it started with."""
     generator = torch.Generator().manual_seed(seed)
     for _, parameter in sorted(adapter.named_parameters()):
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    # Deltas are linear in the tensor that started at zero, so it sets their size (before a tanh).
+    deltas = torch.cat([delta.flatten() for delta in adapter.deltas().values()])
+    for name, parameter in adapter.named_parameters():
+        if name in starting_at_zero([name for name, _ in adapter.named_parameters()]):
+            parameter.mul_(rms / deltas.pow(2).mean().sqrt())
 
 
 def with_deltas(base: nn.Module, *many: dict[str, torch.Tensor]) -> nn.Module:
@@ -154,4 +171,5 @@ def gradients(adapter) -> dict[str, torch.Tensor]:
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Relative distance in the 2-norm, in double precision."""
-    return float((a.double() - b.double()).norm() / b.double().norm())
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm())

@@ -7,10 +7,8 @@ import copy
 import pytest
 import torch
 from diffusers import UNet2DModel
-from torch import nn
 
-from superlora_diffusion import AdapterError, SuperLoRAConfig, attach, find_targets
-from superlora_diffusion.errors import SuperLoRAError
+from superlora_diffusion import SuperLoRAConfig, attach
 
 from .networks import (
     NETWORKS,
@@ -21,9 +19,6 @@ from .networks import (
     gradients,
     inputs_for,
     output,
-    small_unet,
-    tree,
-    triples,
     with_deltas,
 )
 
@@ -263,8 +258,9 @@ class TestNoStaleDeltas:
                     assert torch.equal(output(model, inputs), expected)
             assert adapter.generations == before + 1
             fill(adapter, seed=3)
+            before = adapter.generations
             fresh = output(model, inputs)
-            assert adapter.generations == before + 2
+            assert adapter.generations == before + 1
             assert not torch.equal(fresh, expected)
             with adapter.cached():
                 assert torch.equal(output(model, inputs), fresh), "a second block starts afresh"
@@ -309,82 +305,3 @@ class TestScale:
         half = adapter.deltas()
         adapter.set_scale(0.5)
         assert all(torch.equal(delta, half[name]) for name, delta in adapter.deltas().items())
-
-
-class TestTargets:
-    SPEC = (
-        ("b.to_v", (4, 3)),
-        ("a.to_q", (2, 5, 3, 1)),
-        ("a.to_qx", (2, 2)),
-        ("a.not_to_q", (2, 2)),
-        ("c.to_q", (3, 3)),
-    )
-
-    def test_whole_components_in_module_order(self):
-        model = tree(self.SPEC)
-        found = find_targets(model, SuperLoRAConfig(targets=["to_q", "to_v"]))
-        wanted = [triple for triple in triples(self.SPEC) if triple[0] in ("b.to_v", "a.to_q", "c.to_q")]
-        assert [tuple(target) for target in found] == [("b.to_v", 4, 3), ("a.to_q", 2, 15), ("c.to_q", 3, 3)]
-        assert [tuple(target) for target in found] == wanted
-        found = find_targets(model, SuperLoRAConfig(targets=["a.to_q"]))
-        assert [target[0] for target in found] == ["a.to_q"]
-
-    def test_targets_are_the_same_once_attached(self):
-        for network in NETWORKS:
-            base, model, adapter = attached(network)
-            wanted = [tuple(target) for target in find_targets(base, adapter.config)]
-            assert [tuple(target) for target in find_targets(model, adapter.config)] == wanted
-            assert [tuple(target) for target in adapter.targets] == wanted
-            assert list(adapter.deltas()) == [name for name, _, _ in wanted]
-
-    @pytest.mark.parametrize(
-        ("pattern", "near"),
-        [("to_qq", "to_q"), ("toq", "to_q"), ("o_q", "to_q"), ("attn.to_v", "to_v"), ("To_q", "to_q")],
-    )
-    def test_a_pattern_that_matches_nothing_names_near_misses(self, pattern, near):
-        for patterns in ([pattern], ["to_k", pattern]):
-            model = small_unet()
-            with pytest.raises(SuperLoRAError) as caught:
-                attach(model, SuperLoRAConfig(targets=patterns))
-            assert pattern in str(caught.value)
-            assert near in str(caught.value).replace(pattern, "")
-            assert all(parameter.requires_grad for parameter in model.parameters())
-
-    def test_a_layer_of_another_kind_is_no_target(self):
-        with pytest.raises(SuperLoRAError, match="norm"):
-            attach(NETWORKS["mixed"](), SuperLoRAConfig(targets=["norm"]))
-
-    def test_the_same_name_twice_is_refused(self):
-        _base, model, adapter = attached("mixed")
-        expected = output(model, inputs_for("mixed"))
-        with pytest.raises(AdapterError, match="default"):
-            attach(model, adapter.config)
-        assert torch.equal(output(model, inputs_for("mixed")), expected)
-
-    @pytest.mark.parametrize(
-        "layer",
-        [
-            nn.Linear(5, 7),
-            nn.Linear(5, 7, bias=False),
-            nn.Conv2d(6, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
-            nn.Conv2d(6, 4, 3, padding="same", padding_mode="reflect", bias=False),
-            nn.Conv2d(6, 9, 3, groups=3),
-            nn.Conv2d(6, 6, 3, groups=6, padding=1),
-        ],
-        ids=str,
-    )
-    def test_each_kind_of_layer(self, layer):
-        layer = copy.deepcopy(layer)
-        base = nn.Sequential()
-        base.add_module("to_q", layer)
-        model = copy.deepcopy(base)
-        adapter = attach(model, SuperLoRAConfig(targets=["to_q"], rank=3))
-        fill(adapter)
-        assert adapter.deltas()["to_q"].shape == layer.weight.shape
-        shape = (2, 5) if isinstance(layer, nn.Linear) else (2, 6, 9, 8)
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        expected = with_deltas(base, adapter.deltas())(x)
-        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
-        assert distance(expected, base(x)) > 0.05
-        adapter.merge()
-        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)

@@ -116,6 +116,7 @@ def test_the_whole_model(network, setting, kind):
 
 
 @both_kinds
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # the outer run, without
 def test_whole_and_blocks_nested(kind):
     plain_model, plain_adapter = attached("mixed", "group")
     model, adapter = attached("mixed", "group", checkpointing=kind)

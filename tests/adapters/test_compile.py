@@ -20,6 +20,9 @@ from .networks import (
     output,
 )
 
+# Dynamo asks each tensor it meets for its gradient, also those that cannot have one.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler():

@@ -52,7 +52,7 @@ def test_a_dump_makes_the_same_config_again(variant):
 
 def test_legal_values_that_look_odd():
     assert SuperLoRAConfig(scale=-2.5).scale == -2.5
-    assert SuperLoRAConfig(core="full", rank=[3, "full"]).rank == [3, "full"]
+    assert [*SuperLoRAConfig(core="full", rank=[3, "full"]).rank] == [3, "full"]
     assert SuperLoRAConfig(projection="fastfood", ratio=1).ratio == 1
     assert SuperLoRAConfig(order=1, fold="none").order == 1
     assert SuperLoRAConfig(groups=3, order=2, fold="none", splits=3).splits == 3
@@ -64,23 +64,19 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 # (fields, the field at fault, words of what is accepted)
 BAD_VALUES = [
     *((dict(groups=value), "groups", ["weight", "layer", "shape"]) for value in ("wieght", 0, -2, 1.5, True)),
-    *((dict(order=value), "order", ["1"]) for value in (0, -1, 2.5, "two", True)),
+    *((dict(order=value), "order", []) for value in (0, -1, 2.5, "two", True)),
     *((dict(fold=value), "fold", ["none", "square", "stack"]) for value in ("squre", 3)),
     *((dict(side_multiple=value), "side_multiple", ["1"]) for value in (0, -4, 1.5)),
     *((dict(rank=value), "rank", []) for value in (0, -3, 2.5, "many", "full", True)),
-    *(
-        (dict(core="full", rank=value), "rank", ["full"])
-        for value in ([0, 2], [2, -1], ["ful", 2], [1.5, 2], [2], [2, 2, 2], [])
-    ),
+    *((dict(core="full", rank=value), "rank", ["full"]) for value in ([0, 2], [2, -1], ["ful", 2], [1.5, 2])),
+    *((dict(core="full", rank=value), "rank", ["2"]) for value in ([2], [3, 3, 3], [])),  # 2 modes
     *((dict(core=value), "core", ["identity", "diagonal", "full"]) for value in ("cp", 1)),
     *((dict(splits=value), "splits", ["1"]) for value in (0, -1, 1.5)),
     *((dict(splits=2, split_factor=value), "split_factor", []) for value in (0, -6, 2.5)),
     (dict(factor_all_splits="perhaps"), "factor_all_splits", []),
     (dict(projection="hadamard"), "projection", ["none", "shuffle", "fastfood", "fastfood_tanh"]),
-    *(
-        (dict(projection="fastfood", ratio=value), "ratio", ["0", "1"])
-        for value in (0, -0.5, 1.5, *NOT_FINITE)
-    ),
+    *((dict(projection="fastfood", ratio=value), "ratio", ["0"]) for value in (0, -0.5, -math.inf)),
+    *((dict(projection="fastfood", ratio=value), "ratio", ["1"]) for value in (1.5, math.nan, math.inf)),
     (dict(projection="fastfood", ratio="half"), "ratio", []),
     *((dict(seed=value), "seed", []) for value in (1.5, "zero")),
     *((dict(scale=value), "scale", []) for value in (0, 0.0, *NOT_FINITE, "big")),
@@ -132,8 +128,9 @@ def test_a_bad_value_is_refused_with_field_value_and_what_is_accepted(entry):
     message = refusal(fields)
     assert says(message, name)
     came = fields[name]
-    elements = came if isinstance(came, list) else [came]
-    assert repr(came) in message or str(came) in message or any(says(message, item) for item in elements)
+    came = [*came, len(came)] if isinstance(came, list) else [came]  # the list, or its entry, or their number
+    assert repr(fields[name]) in message or any(str(item) in message for item in came)
+    assert re.search(r"(?i)should|must|accepted|expected|give", message), message
     for word in accepted:
         assert says(message, word), f"{word!r} not in {message!r}"
 

@@ -12,7 +12,7 @@ from superlora_diffusion import SuperLoRAConfig, attach, count_parameters
 
 from . import oracle
 from .grid import COMBINATIONS, CONV, LINEAR
-from .networks import tree, triples
+from .networks import fill, tree, triples
 
 
 def attached(spec, fields):
@@ -49,7 +49,7 @@ def test_the_grid_is_wide():
     assert any(fields.get("factor_all_splits") for fields in used)
 
 
-@pytest.mark.parametrize("label", COMBINATIONS)
+@pytest.mark.parametrize("label", COMBINATIONS, ids=list(COMBINATIONS))
 def test_equals_the_slow_twin(label):
     spec, fields = COMBINATIONS[label]
     targets = triples(spec)
@@ -74,7 +74,7 @@ def test_equals_the_slow_twin(label):
         np.testing.assert_allclose(got, expected[name], rtol=1e-5, atol=1e-5 * peak)
 
 
-@pytest.mark.parametrize("label", COMBINATIONS)
+@pytest.mark.parametrize("label", COMBINATIONS, ids=list(COMBINATIONS))
 def test_gradients_equal_central_differences_of_the_twin(label):
     """One random direction a tensor: <gradient, v> against the twin's central difference along v."""
     spec, fields = COMBINATIONS[label]
@@ -148,6 +148,7 @@ def test_no_rank_to_the_order_times_n_intermediate():
     """Order 5 at rank 12 over 400,000 weights: a rank**5-wide intermediate would be 400 GB."""
     spec = [("a.to_q", (800, 500))]
     for core in ("identity", "full"):
-        adapter = attached(spec, dict(order=5, rank=12, core=core))
-        put(adapter, numbers_for(dict(order=5, rank=12, core=core), triples(spec)))
+        fields = dict(targets=["to_q"], order=5, rank=12, core=core)
+        adapter = attached(spec, fields)
+        fill(adapter)
         assert adapter.deltas()["a.to_q"].abs().sum() > 0

@@ -73,7 +73,7 @@ def test_cp_with_a_column_for_each_fibre(core):
 def test_lokr_is_any_kronecker_product():
     """The nearest Kronecker product by the SVD of the rearranged matrix (Van Loan and Pitsianis 1993)."""
     spec = [("a.to_q", (6, 9))]
-    adapter = attach(tree(spec), SuperLoRAConfig(variant="lokr", split_factor=3, rank=3))
+    adapter = attach(tree(spec), SuperLoRAConfig(variant="lokr", split_factor=3, rank=3, targets=["to_q"]))
     generator = torch.Generator().manual_seed(4)
     b, a = torch.randn(3, 3, generator=generator), torch.randn(2, 3, generator=generator)
     wanted = torch.from_numpy(np.kron(b.numpy(), a.numpy()))
@@ -111,7 +111,7 @@ def test_training_from_the_start_reaches_any_update(fields):
         optimizer.zero_grad()
         loss = sum((delta - wanted[name]).pow(2).sum() for name, delta in adapter.deltas().items())
         loss.backward()
-        return loss
+        return loss.detach()
 
     start = float(closure())
     optimizer.step(closure)
@@ -129,7 +129,7 @@ def test_half_the_rank_cannot():
         optimizer.zero_grad()
         loss = sum((delta - wanted[name]).pow(2).sum() for name, delta in adapter.deltas().items())
         loss.backward()
-        return loss
+        return loss.detach()
 
     optimizer.step(closure)
     best = sum(float(torch.linalg.svdvals(target)[1:].pow(2).sum()) for target in wanted.values())

@@ -14,6 +14,16 @@ from superlora_diffusion import SuperLoRAConfig, attach, find_targets
 
 from .networks import distance, fill, inputs_for, output, small_unet, tree
 
+
+class Net(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.to_q = layer
+
+    def forward(self, x):
+        return self.to_q(x)
+
+
 QKVO = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
@@ -57,10 +67,9 @@ def test_lora_is_pefts(targets):
 
 
 def test_lora_on_a_convolution_is_pefts():
-    model = nn.Sequential()
-    model.add_module("to_q", nn.Conv2d(5, 7, (3, 2)))
+    model = Net(nn.Conv2d(5, 7, (3, 2)))
     peer = copy.deepcopy(model)
-    adapter = attach(model, SuperLoRAConfig(variant="lora", rank=4))
+    adapter = attach(model, SuperLoRAConfig(variant="lora", rank=4, targets=["to_q"]))
     fill(adapter)
     peer = inject_adapter_in_model(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q"]), peer)
     theirs, numbers = peer_parameters(peer, "to_q"), dict(adapter.named_parameters())
@@ -113,7 +122,7 @@ def test_lokr_is_pefts():
 def test_lokr_is_lycoris(shape):
     """A Linear or Conv2d whose sides the factor divides; kernels go with the columns."""
     model = tree([("to_q", shape)])
-    adapter = attach(model, SuperLoRAConfig(variant="lokr", split_factor=4, rank=2))
+    adapter = attach(model, SuperLoRAConfig(variant="lokr", split_factor=4, rank=2, targets=["to_q"]))
     fill(adapter)
     peer = LokrModule("to_q", tree([("to_q", shape)]).to_q, lora_dim=2, alpha=2, factor=4)
     numbers = dict(adapter.named_parameters())

@@ -120,7 +120,9 @@ def test_golden_arrays_in_a_fresh_process_under_another_global_seed(kind):
 def spread(
     size: int, ratio: float, kind: str, numbers=None, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    adapter = attached([("a.to_q", (1, size))], order=1, projection=kind, ratio=ratio, seed=seed)
+    adapter = attached(
+        [("a.to_q", (1, size))], targets=["to_q"], order=1, projection=kind, ratio=ratio, seed=seed
+    )
     with torch.no_grad():
         if numbers is not None:
             adapter.g0_vector.copy_(numbers)
@@ -168,7 +170,7 @@ def test_every_length_equals_the_explicit_matrix(size, ratio):
 def test_the_transform_at_full_size_is_orthogonal():
     """Too long for a matrix: <F x, F z> of two unit vectors, and F's own linearity, at d = 2**18."""
     size, ratio = 200_000, 0.01
-    adapter = attached([("a.to_q", (1, size))], order=1, projection="fastfood", ratio=ratio)
+    adapter = attached([("a.to_q", (1, size))], targets=["to_q"], order=1, projection="fastfood", ratio=ratio)
 
     def apply(x):
         with torch.no_grad():

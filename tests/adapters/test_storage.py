@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from superlora_diffusion import AdapterError, SuperLoRAConfig, attach, load_adapter
-from superlora_diffusion.errors import SuperLoRAError
+from superlora_diffusion import SuperLoRAConfig, attach, load_adapter
+from superlora_diffusion.errors import AdapterError, SuperLoRAError
 
 from .folder import CONFIG, WEIGHTS, attached, edit, places, refuses, same_deltas, saved
 from .networks import (
