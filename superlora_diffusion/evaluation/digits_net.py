@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from superlora_diffusion.errors import EvaluationError
 
 INPUT_SIZE = 16
-NUM_FEATURES = 96
+STYLE_WIDTHS = (32, 64)
+SHAPE_WIDTH = 96
+NUM_FEATURES = sum(STYLE_WIDTHS) + SHAPE_WIDTH
 NUM_CLASSES = 10
-# Written into the extractor's hash: whoever changes `preprocess` changes this line too.
-PREPROCESSING = f"uint8/255, bilinear antialiased to {INPUT_SIZE}x{INPUT_SIZE}, (x-0.5)/0.5, v1"
+# Written into the extractor's hash: whoever changes `preprocess` or which features are taken changes this line too.
+PREPROCESSING = (
+    f"uint8/255, bilinear antialiased to {INPUT_SIZE}x{INPUT_SIZE}, (x-0.5)/0.5; features: means of blocks 1, 2, 5; v2"
+)
 
 
 def preprocess(images: Tensor) -> Tensor:
@@ -56,22 +60,31 @@ class DigitsNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _block(3, 32),
-            _block(32, 64),
+            _block(3, STYLE_WIDTHS[0]),
+            _block(*STYLE_WIDTHS),
             nn.MaxPool2d(2),
-            _block(64, 96),
+            _block(STYLE_WIDTHS[1], 96),
             _block(96, 96),
             nn.MaxPool2d(2),
-            _block(96, NUM_FEATURES),
+            _block(96, SHAPE_WIDTH),
         )
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        self.head = nn.Linear(SHAPE_WIDTH, NUM_CLASSES)
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised fp32 (B, 3, 16, 16) -> features (B, 96), logits (B, 10)."""
-        features = self.body(inputs).mean(dim=(2, 3))
-        return features, self.head(self.dropout(features))
+        """Normalised fp32 (B, 3, 16, 16) -> features (B, 192), logits (B, 10).
+
+        The last block, trained to see through colour and contrast, says which digit and how well formed; alone it
+        would find coloured print as good as white handwriting. The first two blocks add colour, background and
+        strokes, so that FID sees the whole picture.
+        """
+        first, second, rest = self.body[0], self.body[1], self.body[2:]
+        colour = first(inputs)
+        strokes = second(colour)
+        shape = rest(strokes).mean(dim=(2, 3))
+        features = torch.cat([colour.mean(dim=(2, 3)), strokes.mean(dim=(2, 3)), shape], dim=1)
+        return features, self.head(self.dropout(shape))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 3, H, W) -> features fp32 (B, 96), logits fp32 (B, 10)."""
+        """uint8 (B, 3, H, W) -> features fp32 (B, 192), logits fp32 (B, 10)."""
         return self.encode(preprocess(images))
