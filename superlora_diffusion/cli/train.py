@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Device, Quiet, print_json, set_verbosity
+from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 
 _HELP = """Train an adapter, or with [bold]method=full[/bold] every weight of a network.
 
 The same command again goes on where it stopped; a finished run says so and does nothing.
 Any value of the config can be set behind the options as key.path=value.
+adapter.variant=... starts the adapter's settings anew.
 
 Examples:
 
@@ -29,12 +30,16 @@ def register(app: typer.Typer) -> None:
 
 def train(
     config: Annotated[str, typer.Option("--config", "-c", help="A YAML file, or a packaged config's name.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)
+    ] = None,
     device: Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print config, targets and count; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print config, targets and count; train nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print what the libraries say, too.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     from ..runs.loading import load_config
 
@@ -43,7 +48,8 @@ def train(
     if dry_run:
         _print_plan(resolved, as_json)
         return
-    from ..training.loop import final_path, train as run_training
+    from ..training.loop import final_path
+    from ..training.loop import train as run_training
 
     trained = run_training(resolved, device=device, quiet=quiet)
     result = {"output": resolved.output, "result": str(final_path(resolved)), "trained": trained}
@@ -52,7 +58,9 @@ def train(
     elif not quiet:
         what = "adapter" if resolved.method == "superlora" else "base"
         typer.echo(f"{'Finished' if trained else 'Already finished'}: the {what} is in {result['result']}")
-        typer.echo(f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}")
+        typer.echo(
+            f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}"
+        )
 
 
 def _print_plan(config, as_json: bool) -> None:

@@ -1,7 +1,8 @@
-"""From a config's name or path and overrides to a ``RunConfig``; from YAML to values and back. Imports no torch."""
+"""From a config's name or path and overrides to a ``RunConfig``; YAML to values. Imports no torch."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,35 @@ _PACKAGED = Path(__file__).parent.parent / "configs"  # in a wheel
 _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 
 
+_VARIANT = "adapter.variant"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML with numbers as people write them (1e-3 is a number) and no key given twice."""
+    """YAML with numbers and words as people write them (1e-3, no) and no key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"given twice: {', '.join(twice)}", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"given twice: {', '.join(twice)}", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
+# "no" is a value of train.mixed_precision and could be a class: only true and false are booleans (YAML 1.2).
+_OWN = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OWN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
     list("-+0123456789."),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF")
 )
 
 
@@ -71,15 +82,19 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
 
     Args:
         name: a path or a packaged name.
-        overrides: ``key.path=value`` texts; values are YAML.
+        overrides: ``key.path=value`` texts; values are YAML. ``adapter.variant`` is taken first and drops
+            what the file says of the adapter beside its targets and seed.
         **given: top-level values that win over the file and are overridden by none (None: not given).
 
     Raises:
         ConfigError: for a file that is no YAML mapping, a malformed override, or faults in the values.
     """
     path = find_config(name)
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    for text in overrides:
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from error
+    for text in sorted(overrides, key=lambda text: not text.startswith(f"{_VARIANT}=")):
         _override(values, text)
     values.update({key: value for key, value in given.items() if value is not None})
     try:
@@ -95,7 +110,9 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{source} holds a {type(values).__name__}; a mapping of names to values is expected.")
+        raise ConfigError(
+            f"{source} holds a {type(values).__name__}; a mapping of names to values is expected."
+        )
     return values
 
 
@@ -125,6 +142,11 @@ def _override(values: dict[str, Any], text: str) -> None:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from error
+    if path.strip() == _VARIANT and isinstance(values.get("adapter"), dict):
+        # Another variant starts the section anew: the file's rank or order belonged to the variant it named.
+        values["adapter"] = {
+            key: values["adapter"][key] for key in ("targets", "seed") if key in values["adapter"]
+        }
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, dict) else {}
