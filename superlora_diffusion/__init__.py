@@ -1,6 +1,7 @@
 """Train, sample and score diffusion models with SuperLoRA adapters.
 
-The public face loads on first use, so that importing the package (or asking the command line for help) loads no torch.
+The public face loads on first use, so that importing the package (or
+asking the command line for help) loads no torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ _HOMES = {
     "load_adapter": "adapters",
 }
 
-__all__ = ["SuperLoRA", "SuperLoRAConfig", "__version__", "attach", "count_parameters", "find_targets", "load_adapter"]
+__all__ = [
+    "SuperLoRA",
+    "SuperLoRAConfig",
+    "__version__",
+    "attach",
+    "count_parameters",
+    "find_targets",
+    "load_adapter",
+]
 
 if TYPE_CHECKING:
     from .adapters import SuperLoRA, SuperLoRAConfig, attach, count_parameters, find_targets, load_adapter

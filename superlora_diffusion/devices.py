@@ -8,7 +8,7 @@ from .errors import ConfigError
 
 
 def resolve_device(name: str | None = None) -> torch.device:
-    """"cpu", "cuda", "cuda:1", "mps", or None / "auto" for the best there is.
+    """ "cpu", "cuda", "cuda:1", "mps", or None / "auto" for the best there is.
 
     Raises:
         ConfigError: for a device that torch does not know or this machine does not have.
@@ -20,11 +20,15 @@ def resolve_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device {name!r} is unknown; cpu, cuda, cuda:N, mps or auto is accepted.") from None
+        raise ConfigError(
+            f"device {name!r} is unknown; cpu, cuda, cuda:N, mps or auto is accepted."
+        ) from None
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device.type, False):
         have = ", ".join(kind for kind, there in present.items() if there)
         raise ConfigError(f"device {name!r} is not there; this machine has: {have}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices.")
+        raise ConfigError(
+            f"device {name!r} is not there; this machine has {torch.cuda.device_count()} CUDA devices."
+        )
     return device

@@ -14,6 +14,8 @@ class SuperLoRAError(Exception):
     """Anything a user can put right."""
 
     exit_code = 1
+    label = "error"
+    """What the command line prints before the message."""
 
 
 class ConfigError(SuperLoRAError, ValueError):
@@ -26,7 +28,9 @@ class ConfigError(SuperLoRAError, ValueError):
 
     def __init__(self, message: str = "", faults: Sequence[tuple[str, str]] = ()) -> None:
         self.faults = list(faults)
-        super().__init__(message or "\n".join(f"{path}: {text}" if path else text for path, text in self.faults))
+        super().__init__(
+            message or "\n".join(f"{path}: {text}" if path else text for path, text in self.faults)
+        )
 
 
 class DataError(SuperLoRAError):

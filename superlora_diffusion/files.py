@@ -4,28 +4,69 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import SuperLoRAError
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a file under a temporary name beside ``path``, then rename it.
 
     A reader never sees half a file, and a failing or interrupted write leaves the old file as it was.
+
+    Raises:
+        SuperLoRAError: naming the file, where the system refuses (no such place, no rights, a full disk).
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            write(partial)
+            partial.chmod(0o644)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_folder_atomically(folder: Path | str, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary folder beside ``folder``, then put it in the place of ``folder``.
+
+    Raises:
+        SuperLoRAError: naming the folder, where the system refuses.
+    """
+    folder = Path(folder)
+    with explain_write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            write(partial)
+            partial.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into a message that names ``path``."""
     try:
-        write(partial)
-        partial.chmod(0o644)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        # safetensors has an error of its own for a full disk; its name is all that is known here.
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise SuperLoRAError(f"{path} cannot be written: {reason}. Choose another place.") from error
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Reporter:
     """Shows how a long piece of work goes on. Use as a context manager."""
 
-    def __init__(self, title: str, total: int, unit: str, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, title: str, total: int, unit: str, console: Console | None = None, quiet: bool = False
+    ) -> None:
         self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
         self.console = console or Console(stderr=True)
         self.bar: Progress | None = None
@@ -19,8 +21,15 @@ class Reporter:
 
     def __enter__(self) -> Reporter:
         if not self.quiet and self.console.is_terminal:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(self.unit)]
-            self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console)
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self.unit),
+            ]
+            self.bar = Progress(
+                *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console
+            )
             self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, note="")
             self.bar.start()
         return self
@@ -48,9 +57,13 @@ class Reporter:
         if self.bar is not None:
             self.bar.update(self.task, note=text)
         elif not self.quiet:
-            self.console.print(f"{self.title}: {self.unit} {self.done}/{self.total}  {text}", highlight=False)
+            self._print(f"{self.title}: {self.unit} {self.done}/{self.total}  {text}")
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar where there is one."""
         if not self.quiet:
-            (self.bar.console if self.bar else self.console).print(text, highlight=False)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        # Paths may hold brackets, and a line of a log is not to be broken.
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

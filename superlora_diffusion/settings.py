@@ -22,7 +22,9 @@ class Settings(BaseModel):
         ConfigError: listing every fault, when built from wrong names or values.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -43,7 +45,7 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[st
 
 def _is_key(part: int | str) -> bool:
     # Unions put the tried type's name into the location ("list[...]", "int", "function-after[...]").
-    return isinstance(part, int) or not any(sign in part for sign in "[](") and part not in _TYPE_NAMES
+    return isinstance(part, int) or (not any(sign in part for sign in "[](") and part not in _TYPE_NAMES)
 
 
 _TYPE_NAMES = {"int", "float", "str", "bool", "none", "constrained-int", "constrained-str", "literal"}
@@ -52,7 +54,8 @@ _TYPE_NAMES = {"int", "float", "str", "bool", "none", "constrained-int", "constr
 def _describe(fault: dict[str, Any], model: type[BaseModel], path: list[int | str]) -> str:
     if fault["type"] == "extra_forbidden":
         accepted = _names_at(model, path[:-1])
-        return f"unknown name {str(path[-1])!r}.{nearest(str(path[-1]), accepted)} Accepted: {', '.join(accepted)}."
+        name = str(path[-1])
+        return f"unknown name {name!r}.{nearest(name, accepted)} Accepted: {', '.join(accepted)}."
     if fault["type"] == "missing":
         return "is required and was not given."
     text = fault["msg"].removeprefix("Value error, ")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -13,17 +15,18 @@ from ..errors import SuperLoRAError
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto for the best there is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what the libraries say, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 class ErrorReportingGroup(TyperGroup):
-    """Prints our own errors as messages and exits with their code. Anything else is a fault of ours: a traceback."""
+    """Prints our own errors as messages, exits with their code. Anything else is our fault: a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SuperLoRAError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"{error.label}: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
 
 
@@ -33,10 +36,18 @@ def print_json(value: Any) -> None:
 
 
 def set_verbosity(verbose: bool) -> None:
-    """Silence the libraries' chatter, unless it was asked for."""
+    """Silence the libraries' chatter, unless it was asked for; our own warnings are printed as messages.
+
+    For the libraries' sake this is done by the environment, too: each sets its own level when it is imported.
+    """
     import logging
 
     level = logging.INFO if verbose else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     for name in ("diffusers", "transformers", "accelerate"):
+        os.environ[f"{name.upper()}_VERBOSITY"] = logging.getLevelName(level).lower()
         logging.getLogger(name).setLevel(level)
+    if not verbose:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", category=UserWarning, module=r"superlora_diffusion\.")
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)

@@ -23,7 +23,9 @@ def ls() -> None:
         typer.echo(f"{name:24} {first}")
 
 
-@_configs.command("cp", help="Copy a packaged config.\n\nExample:\n\n  superlora-diff configs cp demo mine.yaml")
+@_configs.command(
+    "cp", help="Copy a packaged config.\n\nExample:\n\n  superlora-diff configs cp demo mine.yaml"
+)
 def cp(name: str, target: Path) -> None:
     from ..errors import ConfigError
     from ..files import write_text
@@ -36,11 +38,14 @@ def cp(name: str, target: Path) -> None:
 
 
 @_configs.command(
-    "validate", help="Check a config without loading anything.\n\nExample:\n\n  superlora-diff configs validate demo"
+    "validate",
+    help="Check a config without loading anything.\n\nExample:\n\n  superlora-diff configs validate demo",
 )
 def validate(
     name: str,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)
+    ] = None,
 ) -> None:
     from ..runs.loading import load_config
 

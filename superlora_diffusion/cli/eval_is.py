@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Device, Quiet, print_json, set_verbosity
+from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 
-_HELP = """Score runs: Inception Score, its distance to the real images' score, FID and accuracy against parameter count.
+_HELP = """Score runs: Inception Score, its distance to the real images' score, FID, accuracy, parameters.
 
-Draws images of each run's base and adapter with classes in the data's proportions and scores them and the real
-test images alike. Scores go to scores.json in each run folder; what is scored already is not drawn again.
+Draws images of each run's base and adapter with classes in the data's proportions and scores them and the
+real test images alike. Scores go to scores.json in each run folder; what is scored already is not drawn
+again.
 
 Examples:
 
@@ -35,22 +36,27 @@ def eval_is(
     seed: Annotated[int | None, typer.Option(help="Seed of the images and of the shuffle.")] = None,
     extractor: Annotated[str | None, typer.Option(help="auto, digits or inception.")] = None,
     extractor_path: Annotated[str | None, typer.Option(help="Weights of the extractor.")] = None,
-    real: Annotated[str | None, typer.Option(help="Data set whose test split is compared with; the run's own.")] = None,
+    real: Annotated[
+        str | None, typer.Option(help="Data set whose test split is compared with; the run's own.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="The plot; is-distance.png in the (first) run folder.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="The plot; is-distance.png in the (first) run folder.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Score also what is scored already.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     from ..devices import resolve_device
     from ..evaluation.evaluate import Request, evaluate_run
     from ..evaluation.plot import plot_front
     from ..progress import Reporter
 
-    set_verbosity(False)
+    set_verbosity(verbose)
     values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
     request = Request(
         images, splits, seed, extractor, extractor_path, real,
@@ -63,11 +69,13 @@ def eval_is(
             records += evaluate_run(run, request, records, reporter.restart, reporter.advance)
     records = [record for i, record in enumerate(records) if record not in records[:i]]
     plot = plot or Path(runs[0]) / "is-distance.png"
+    _print(records, runs, as_json)
     plot_front(records, plot)
-    _print(records, runs, plot, as_json)
+    if not as_json:
+        typer.echo(f"Plot:   {plot}")
 
 
-def _print(records: list, runs: list[str], plot: Path, as_json: bool) -> None:
+def _print(records: list, runs: list[str], as_json: bool) -> None:
     if as_json:
         print_json([record.model_dump(mode="json") for record in records])
         return
@@ -78,4 +86,3 @@ def _print(records: list, runs: list[str], plot: Path, as_json: bool) -> None:
     Console().print(scores_table(records))
     for run in runs:
         typer.echo(f"Scores: {Path(run) / 'scores.json'}")
-    typer.echo(f"Plot:   {plot}")

@@ -1,4 +1,7 @@
-"""The command line. One file a verb; each parses, calls one library function and prints. No verb loads torch to help."""
+"""The command line. One file a verb; each parses, calls one library function and prints.
+
+No verb loads torch to print its help.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     pass

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Device, Quiet, print_json, set_verbosity
+from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 
 _HELP = """Draw images from a run, an adapter folder or a base.
 
@@ -29,22 +29,31 @@ def register(app: typer.Typer) -> None:
 
 
 def sample(
-    source: Annotated[str, typer.Argument(help="A run folder, an adapter folder, or a base.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(help="A run folder, an adapter folder, or a base.", show_default=False)
+    ],
     out: Annotated[Path | None, typer.Option(help="Where to write; SOURCE/samples/sample for a run.")] = None,
     base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Class names or indices, such as 0,3,7; all by default.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Number of images; 8 of each class by default.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names or indices, such as 0,3,7; all by default.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of images; 8 of each class by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at once.")] = None,
     scale: Annotated[float | None, typer.Option(help="Scale of the adapter's update.")] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Add the update to the weights before sampling.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add the update to the weights before sampling.")
+    ] = False,
     format: Annotated[str, typer.Option(help="grid, png or npz.")] = "grid",
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     from ..sampling.request import SampleRequest
 
@@ -58,7 +67,7 @@ def sample(
         merge=merge,
         format=format,
     )
-    set_verbosity(False)
+    set_verbosity(verbose)
     from ..devices import resolve_device
     from ..progress import Reporter
     from ..runs.draw import draw, prepare_drawing

@@ -16,7 +16,7 @@ from ..errors import EvaluationError
 from ..models.base import Base
 from ..runs.config import EvaluationSettings, RunConfig
 from ..runs.folder import RunFolder
-from ..runs.source import Source, open_source
+from ..runs.source import Source, base_digest, open_source
 from ..sampling.config import SamplingSettings
 from ..sampling.producer import generate
 from .extractors import Extractor, load_extractor
@@ -68,7 +68,7 @@ def evaluate_run(
     Args:
         path: a finished run folder.
         request: what to do otherwise than the run's config says.
-        known: records of other runs; a base scored there in the same way is not drawn again.
+        known: records of other runs, scored by the same call; a base among them is not drawn again.
         on_start: called with a name and a number of images before each drawing.
         on_batch: called with the number of images of each finished batch.
 
@@ -78,31 +78,33 @@ def evaluate_run(
     Raises:
         EvaluationError: if the path is no run folder, or what was asked cannot be scored.
     """
-    source = open_source(path)
-    if source.config is None:
+    folder = RunFolder(path)
+    if not folder.config.is_file():
         raise EvaluationError(f"{path} is no run folder; eval-is needs one, for the data to compare with.")
+    source = open_source(path)
     protocol = _protocol(source, request)
-    scores_file = RunFolder(path).scores
-    known = known + (read_scores(scores_file) if scores_file.is_file() else [])
+    if folder.scores.is_file() and not request.again:
+        known = known + read_scores(folder.scores)
     records = []
     for name, parameters, weights, context in _models(source):
         wanted = _settings(protocol, weights, source.base)
-        record = None if request.again else _find(known, name, wanted, protocol)
+        record = _find(known, name, wanted, protocol)
         if record is None:
             on_start(name, protocol.settings.images)
             with context():
                 record = _score(name, parameters, wanted, source.base, protocol, on_batch)
         records.append(record)
-        write_scores(scores_file, [record])  # after each, so that an interruption loses one at most
+        write_scores(folder.scores, [record])  # after each, so that an interruption loses one at most
     return records
 
 
 def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
     """(name, parameters, weights, context in which the network is that model)."""
+    base = base_digest(source.base)
     if source.adapter is None:
-        yield source.name, 0, source.weights, nullcontext
+        yield source.name, 0, base, nullcontext
         return
-    yield BASE, 0, "", source.adapter.disabled
+    yield BASE, 0, base, source.adapter.disabled
     yield source.name, source.adapter.num_parameters, source.weights, lambda: _merged(source)
 
 
@@ -117,7 +119,9 @@ def _merged(source: Source) -> Iterator[None]:
 
 def _protocol(source: Source, request: Request) -> _Protocol:
     config: RunConfig = source.config
-    asked = {key: getattr(request, key) for key in ("images", "splits", "seed", "extractor", "extractor_path")}
+    asked = {
+        key: getattr(request, key) for key in ("images", "splits", "seed", "extractor", "extractor_path")
+    }
     given = {key: value for key, value in asked.items() if value is not None}
     settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
     sampling = SamplingSettings(**{**config.sampling.model_dump(), **request.sampling})
@@ -131,7 +135,7 @@ def _protocol(source: Source, request: Request) -> _Protocol:
     classes = None
     if base.classes is not None:
         classes = _interleave(class_counts(real.labels, settings.images))
-    extractor = load_extractor(settings.extractor, settings.extractor_path, config.data.name, request.device)
+    extractor = load_extractor(settings.extractor, settings.extractor_path, data.name, request.device)
     base.unet.to(request.device)
     return _Protocol(real, classes, settings, sampling, extractor)
 
@@ -161,7 +165,9 @@ def _score(
     name: str, parameters: int, wanted: dict, base: Base, protocol: _Protocol, on_batch: Callable[[int], None]
 ) -> ScoreRecord:
     settings = protocol.settings
-    images = generate(base, protocol.classes, settings.images, protocol.sampling, settings.seed, on_batch=on_batch)
+    images = generate(
+        base, protocol.classes, settings.images, protocol.sampling, settings.seed, on_batch=on_batch
+    )
     if images.shape[-1] == 1:
         images = images.repeat(3, axis=-1)
     real = protocol.real

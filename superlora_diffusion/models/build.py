@@ -25,15 +25,22 @@ def build_base(settings: BuildSettings, class_names: tuple[str, ...] = ()) -> Ba
     accepted = [name for name in inspect.signature(UNet2DModel.__init__).parameters if name != "self"]
     unknown = [name for name in settings.unet if name not in accepted]
     if unknown:
-        texts = [f"unknown name {name!r}.{nearest(name, accepted)} Accepted: {', '.join(accepted)}." for name in unknown]
-        raise ConfigError(faults=[(f"base.build.unet.{name}", text) for name, text in zip(unknown, texts, strict=True)])
+        texts = [
+            f"unknown name {name!r}.{nearest(name, accepted)} Accepted: {', '.join(accepted)}."
+            for name in unknown
+        ]
+        raise ConfigError(
+            faults=[(f"base.build.unet.{name}", text) for name, text in zip(unknown, texts, strict=True)]
+        )
     arguments = dict(settings.unet)
     if names:
         arguments["num_class_embeds"] = len(names) + int(settings.null_class)
     try:
         unet = UNet2DModel(**arguments)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise ConfigError(faults=[("base.build.unet", f"UNet2DModel does not accept this: {error}")]) from error
+        raise ConfigError(
+            faults=[("base.build.unet", f"UNet2DModel does not accept this: {error}")]
+        ) from error
     scheduler = DDPMScheduler(**settings.noise_schedule.model_dump())
     null_class = len(names) if names and settings.null_class else None
     return Base(unet, scheduler, tuple(names), null_class, name="fresh")

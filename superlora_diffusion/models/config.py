@@ -20,7 +20,7 @@ class NoiseScheduleSettings(Settings):
     """
 
     num_train_timesteps: int = Field(1000, ge=2)
-    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"] = "linear"
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     beta_start: float = Field(1e-4, gt=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
@@ -30,7 +30,9 @@ class NoiseScheduleSettings(Settings):
     @model_validator(mode="after")
     def _zero_snr_needs_v(self) -> NoiseScheduleSettings:
         if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
-            text = "got true with prediction_type 'epsilon': pure noise says nothing about it; use 'v_prediction'."
+            text = (
+                "got true with prediction_type 'epsilon': pure noise says nothing of it; use 'v_prediction'."
+            )
             raise ConfigError(faults=[("rescale_betas_zero_snr", text)])
         return self
 
@@ -64,6 +66,9 @@ class BaseSettings(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> BaseSettings:
         if (self.build is None) == (self.path is None):
-            text = f"got path {self.path!r} {'and' if self.build else 'without'} build: give exactly one of the two."
+            joined = "and" if self.build else "without"
+            text = (
+                f"got path {self.path!r} {joined} build: give exactly one of the two (path: null with build)."
+            )
             raise ConfigError(faults=[("path", text)])
         return self

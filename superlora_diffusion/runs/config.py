@@ -1,10 +1,10 @@
-"""``RunConfig``: everything a run is made of, from a YAML file and ``key.path=value`` overrides. Imports no torch."""
+"""``RunConfig``: everything a run is made of. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ..adapters.config import SuperLoRAConfig
 from ..data.config import DataConfig
@@ -13,11 +13,16 @@ from ..models.config import BaseSettings
 from ..sampling.config import SamplingSettings
 from ..settings import Settings
 
-LrSchedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+LrSchedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
+]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainSettings(Settings):
     """The loop: steps, batches, AdamW, learning rate, EMA, precision."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     steps: int = Field(1000, ge=1)
     """Optimiser steps."""
@@ -31,7 +36,7 @@ class TrainSettings(Settings):
     """Learning-rate schedule, by diffusers."""
     warmup_steps: int = Field(50, ge=0)
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Gradient norm above which gradients are scaled down; null never does."""
     class_dropout: float = Field(0.1, ge=0, lt=1)
@@ -123,7 +128,9 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _adapter_needs_a_trained_base(self) -> RunConfig:
         if self.method == "superlora" and self.base.build is not None:
-            text = "an adapter on a randomly built base learns nothing; use method 'full' first, then its base."
+            text = (
+                "an adapter on a randomly built base learns nothing; use method 'full' first, then its base."
+            )
             raise ConfigError(faults=[("base.build", text)])
         return self
 

@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from ..files import write_json, write_text
 from .config import RunConfig
 from .loading import differences, parse_yaml, to_yaml
 
-_LIBRARIES = ("superlora-diffusion", "torch", "diffusers", "accelerate", "transformers", "torch-fidelity", "numpy")
+_LIBRARIES = (
+    "superlora-diffusion",
+    "torch",
+    "diffusers",
+    "accelerate",
+    "transformers",
+    "torch-fidelity",
+    "numpy",
+)
 
 
 class RunFolder:
@@ -51,27 +59,34 @@ class RunFolder:
             RunError: if this is no run folder.
         """
         if not self.config.is_file():
-            raise RunError(f"{self.path} is no run folder: it has no config.yaml. Train one with superlora-diff train.")
+            raise RunError(
+                f"{self.path} is no run folder: it has no config.yaml. Train one with superlora-diff train."
+            )
         return RunConfig(**parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config)))
 
-    def claim(self, config: RunConfig) -> None:
-        """Write the config into a new run folder, or make sure that an existing one was made with the same.
+    def check(self, config: RunConfig) -> None:
+        """Make sure that a folder which is there already was made with the same config (but for its place).
 
         Raises:
             RunError: with the differences, if it was made with another config.
         """
-        if self.config.is_file():
-            old = parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config))
-            changed = differences(old, parse_yaml(to_yaml(config), "config"))
-            if changed:
-                raise RunError(
-                    f"{self.path} was made with another config:\n  "
-                    + "\n  ".join(changed)
-                    + "\nUse another folder (output=...), or delete this one to start over."
-                )
-        else:
-            write_text(self.config, to_yaml(config))
+        if not self.config.is_file():
+            return
+        old = parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config))
+        new = parse_yaml(to_yaml(config), "config")
+        changed = differences({**old, "output": None}, {**new, "output": None})
+        if changed:
+            raise RunError(
+                f"{self.path} was made with another config:\n  "
+                + "\n  ".join(changed)
+                + "\nUse another folder (output=...), or delete this one to start over."
+            )
+
+    def claim(self, config: RunConfig) -> None:
+        """Write the config into a new run folder; called once everything it names was found."""
+        if not self.config.is_file():
             write_json(self.environment, environment())
+            write_text(self.config, to_yaml(config))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -88,12 +103,17 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{self.path} is in use by another process. Wait for it, or use another folder.") from None
+            raise RunError(
+                f"{self.path} is in use by another process. Wait for it, or use another folder."
+            ) from None
+        except OSError as error:
+            raise RunError(f"run folder {self.path} cannot be written: {error}") from error
         try:
             yield
         finally:
+            with suppress(OSError):  # removed while it is held: no other process can have taken it in between
+                Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:
@@ -109,5 +129,13 @@ def environment() -> dict[str, Any]:
 def trim_metrics(path: Path, last_step: int) -> None:
     """Drop the lines after ``last_step``, so that a resumed run does not tell the same steps twice."""
     if path.is_file():
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= last_step]
+        lines = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
         write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    """The step a line tells of; a line that a crash cut off is later than all."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

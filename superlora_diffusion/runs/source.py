@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..adapters.module import SuperLoRA
 from ..adapters.storage import CONFIG, load_adapter, read_adapter_config
-from ..errors import RunError
+from ..errors import BaseModelError, RunError
 from ..models.base import Base
 from ..models.config import BaseSettings
 from ..models.storage import load_base
@@ -26,7 +28,7 @@ class Source:
     config: RunConfig | None = None
     """The run's config, where it came from a run folder."""
     weights: str = ""
-    """Which weights: the first 12 hex digits of sha256 over the adapter's or the trained base's file."""
+    """Which weights: the first 12 hex digits of sha256 over the adapter's file; empty for a base."""
 
 
 def open_source(path: str, base: str | None = None) -> Source:
@@ -53,13 +55,12 @@ def _open_run(folder: Path, base: str | None) -> Source:
     config = run.read_config()
     if not run.is_finished(config):
         raise RunError(
-            f"{folder} is not finished. Go on with: superlora-diff train --config {run.config} "
-            "(the same run folder resumes from its last checkpoint)."
+            f"{folder} is not finished. Go on with: "
+            f"superlora-diff train --config {run.config} output={folder}"
         )
     name = folder.resolve().name
     if config.method == "full":
-        file = run.base / "unet" / "diffusion_pytorch_model.safetensors"
-        return Source(name, load_base(BaseSettings(path=str(run.base))), None, config, _digest(file))
+        return Source(name, load_base(BaseSettings(path=str(run.base))), None, config)
     settings = config.base if base is None else BaseSettings(path=base)
     return _attach(name, run.adapter, settings, config)
 
@@ -68,13 +69,27 @@ def _open_adapter(folder: Path, base: str | None) -> Source:
     base = base or read_adapter_config(folder)["base"]["id"]
     if base is None:
         raise RunError(f"{folder} does not say which base it was trained on; give it with --base.")
-    return _attach(folder.resolve().name, folder, BaseSettings(path=base), None)
+    try:
+        return _attach(folder.resolve().name, folder, BaseSettings(path=base), None)
+    except BaseModelError as error:
+        raise BaseModelError(
+            f"{folder}: {error} Another place of its base can be given with --base."
+        ) from error
 
 
 def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig | None) -> Source:
     loaded = load_base(settings)
     adapter = load_adapter(loaded.unet, folder)
     return Source(name, loaded, adapter, config, _digest(folder / "adapter_model.safetensors"))
+
+
+def base_digest(base: Base) -> str:
+    """The first 12 hex digits of sha256 over a base's weights; not while an adapter is merged."""
+    digest = hashlib.sha256()
+    for name, value in sorted(base.unet.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
 
 
 def _digest(file: Path) -> str:

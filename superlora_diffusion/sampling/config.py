@@ -27,5 +27,7 @@ class SamplingSettings(Settings):
     @classmethod
     def _say_why_heun_is_refused(cls, value: object) -> object:
         if value == "heun":
-            raise ValueError("got 'heun': it cannot start from zero terminal SNR. Use ddim, dpm++2m, euler or unipc.")
+            raise ValueError(
+                "got 'heun': it cannot start from zero terminal SNR. Use ddim, dpm++2m, euler or unipc."
+            )
         return value

@@ -12,7 +12,9 @@ from ..files import write_atomically
 _GAP = 2
 
 
-def grid_image(images: np.ndarray, columns: int, column_labels: list[str] | None = None, zoom: int = 1) -> Image.Image:
+def grid_image(
+    images: np.ndarray, columns: int, column_labels: list[str] | None = None, zoom: int = 1
+) -> Image.Image:
     """Lay images out row by row.
 
     Args:
@@ -39,10 +41,14 @@ def grid_image(images: np.ndarray, columns: int, column_labels: list[str] | None
 def _label_columns(sheet: Image.Image, labels: list[str], width: int) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for column, label in enumerate(labels):
-        draw.text((column * (width + _GAP) + _GAP + width / 2, 8), label, fill="black", font=font, anchor="mm")
+        draw.text(
+            (column * (width + _GAP) + _GAP + width / 2, 8), label, fill="black", font=font, anchor="mm"
+        )
 
 
-def save_grid(path: Path | str, images: np.ndarray, columns: int, column_labels: list[str] | None = None) -> None:
+def save_grid(
+    path: Path | str, images: np.ndarray, columns: int, column_labels: list[str] | None = None
+) -> None:
     """Write a grid as PNG, small images enlarged to about 48 pixels."""
     zoom = max(1, round(48 / images.shape[1]))
     sheet = grid_image(images, columns, column_labels, zoom)

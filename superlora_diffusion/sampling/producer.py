@@ -113,7 +113,9 @@ def _predict(base: Base, images: Tensor, timestep: Tensor, labels: Tensor | None
     if scale == 1:
         return base.unet(images, timestep, class_labels=labels).sample
     both = torch.cat([torch.full_like(labels, base.null_class), labels])
-    unconditional, conditional = base.unet(images.repeat(2, 1, 1, 1), timestep, class_labels=both).sample.chunk(2)
+    unconditional, conditional = base.unet(
+        images.repeat(2, 1, 1, 1), timestep, class_labels=both
+    ).sample.chunk(2)
     return guide(unconditional, conditional, scale)
 
 

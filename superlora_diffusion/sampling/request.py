@@ -21,7 +21,7 @@ class SampleRequest(Settings):
     count: int | None = Field(None, ge=1)
     """Number of images, going round the classes; None for eight of each."""
     seed: int = Field(0, ge=0)
-    sampling: dict[str, Any] = {}
+    sampling: dict[str, Any] = Field(default_factory=dict)
     """Values that win over the run's sampling settings."""
     scale: float | None = Field(None, allow_inf_nan=False)
     """Run-time scale of the adapter's update."""

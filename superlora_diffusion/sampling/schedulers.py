@@ -36,10 +36,19 @@ def make_scheduler(name: str, noise_schedule: SchedulerMixin, steps: int) -> Sch
     """
     longest = noise_schedule.config.num_train_timesteps
     if steps > longest:
-        raise SamplingError(f"sampling.steps is {steps}; the base's noise schedule has {longest} steps at most.")
+        raise SamplingError(
+            f"sampling.steps is {steps}; the base's noise schedule has {longest} steps at most."
+        )
     kind, options = _SAMPLERS[name]
     accepted = kind._get_init_keys(kind)
-    kept = {key: value for key, value in noise_schedule.config.items() if key in accepted and not key.startswith("_")}
-    scheduler = kind.from_config({**kept, **options})
+    kept = {
+        key: value
+        for key, value in noise_schedule.config.items()
+        if key in accepted and not key.startswith("_")
+    }
+    try:
+        scheduler = kind.from_config({**kept, **options})
+    except (NotImplementedError, ValueError) as error:
+        raise SamplingError(f"sampler {name!r} does not accept the base's noise schedule: {error}") from error
     scheduler.set_timesteps(steps)
     return scheduler

@@ -1,11 +1,11 @@
-"""Checkpoints: what trains, its moving average, the optimiser and the place in the run. No pickle, no frozen base."""
+"""Checkpoints: what trains, its average, the optimiser, the place in the run. No pickle, no frozen base."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import RunError
+from ..files import write_folder_atomically
 
 Tensors = dict[str, Tensor]
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensors], state: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, Tensors], state: dict[str, Any], keep: int
+) -> Path:
     """Write ``folder/step-NNNNNN`` whole or not at all, then prune all but the newest ``keep``.
 
     Args:
         tensors: one safetensors file for each name ("weights", "ema", "optimizer").
         state: what JSON can hold; written last.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".step-*"):  # of a process that was killed while writing
+        shutil.rmtree(leftover, ignore_errors=True)
     final = folder / f"step-{step:06d}"
-    partial = Path(tempfile.mkdtemp(prefix=".step-", dir=folder))
-    try:
+
+    def write(partial: Path) -> None:
         for name, group in tensors.items():
-            save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, partial / f"{name}.safetensors")
+            plain = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+            save_file(plain, partial / f"{name}.safetensors")
         (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=2) + "\n")
-        partial.chmod(0o755)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    write_folder_atomically(final, write)
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -46,20 +47,26 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensors], state:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    found = [path for path in folder.glob("step-*") if (path / "state.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]]:
-    """Read back what :func:`save_checkpoint` wrote.
+    """Read back what :func:`save_checkpoint` wrote."""
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    return tensors, json.loads((path / "state.json").read_text())
 
-    Raises:
-        RunError: if a file is missing or broken.
-    """
+
+@contextmanager
+def explain_broken(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint is read and put into place into a RunError."""
     try:
-        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-        return tensors, json.loads((path / "state.json").read_text())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"checkpoint {path} is broken: {error}. Delete it to go on from the one before.") from error
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(
+            f"checkpoint {path} is broken: {text}. Delete it to go on from the one before."
+        ) from error
 
 
 def pack_optimizer(state: dict[str, Any]) -> Tensors:

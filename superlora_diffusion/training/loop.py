@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ from ..progress import Reporter
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder, trim_metrics
 from .batches import batch_indices, generator_for
-from .checkpoints import list_checkpoints, load_checkpoint, pack_optimizer, save_checkpoint, unpack_optimizer
+from .checkpoints import (
+    Tensors,
+    explain_broken,
+    list_checkpoints,
+    load_checkpoint,
+    pack_optimizer,
+    save_checkpoint,
+    unpack_optimizer,
+)
 from .losses import denoising_loss
 from .memory import explain_out_of_memory
 from .preview import save_preview
@@ -47,12 +55,16 @@ from .signals import StopRequest, stop_on_signals
 class Interrupted(SuperLoRAError):
     """Training was asked to stop; everything is saved."""
 
+    label = "interrupted"
+
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
 
 
-def train(config: RunConfig, device: str | None = None, quiet: bool = False, console: Console | None = None) -> bool:
+def train(
+    config: RunConfig, device: str | None = None, quiet: bool = False, console: Console | None = None
+) -> bool:
     """Train a run to its end, going on from its newest checkpoint if there is one.
 
     Args:
@@ -72,15 +84,19 @@ def train(config: RunConfig, device: str | None = None, quiet: bool = False, con
     accelerator = make_accelerator(config, folder, resolve_device(device))
     # Only one process of a distributed run holds the folder; the others wait until it is theirs.
     with folder.locked() if accelerator.is_main_process else _nothing():
-        if accelerator.is_main_process:
-            folder.claim(config)
+        folder.check(config)
         accelerator.wait_for_everyone()
         if folder.is_finished(config):
             return False
         with stop_on_signals() as stop, explain_out_of_memory(config):
             trainer = Trainer(config, folder, accelerator, stop)
-            with Reporter("train", config.train.steps, "step", console, quiet or not accelerator.is_main_process) as reporter:
-                trainer.run(reporter)
+            with Reporter(
+                "train", config.train.steps, "step", console, quiet or not accelerator.is_main_process
+            ) as reporter:
+                try:
+                    trainer.run(reporter)
+                finally:
+                    trainer.close_trackers()
     return True
 
 
@@ -107,12 +123,13 @@ class Trainer:
         self.network, self.optimizer = accelerator.prepare(self.base.unet, optimizer)
         self.ema = make_ema(config, self.parameters)
         self.validation = make_validation(config, self.data, self.base)
+        self.losses: list[Tensor] = []
         self.step = self._resume()
         self.lr_schedule = make_lr_schedule(config, optimizer, self.step)
-        self.losses: list[Tensor] = []
+        self.validation_loss: float | None = None
         self.logged_at = (self.step, time.perf_counter())
 
-    # --- the loop -------------------------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------------------
 
     def run(self, reporter: Reporter) -> None:
         """Train from the current step to the last, then write the result."""
@@ -129,30 +146,41 @@ class Trainer:
                 self._validate()
             if self._due(self.config.preview.every):
                 self._preview()
-            if self._due(self.config.checkpoint.every) or self.stop:
+            stop = self._asked_to_stop()
+            if self._due(self.config.checkpoint.every) or stop:
                 self._checkpoint()
-            if self.stop and self.step < self.config.train.steps:
+            if stop and self.step < self.config.train.steps:
                 raise self._interrupted()
         self._finish()
 
     def _start(self) -> None:
         config = self.config
         if self.accelerator.is_main_process:
+            self.folder.claim(config)
             trim_metrics(self.folder.metrics, self.step)
             describe_data(self.folder.path / "data.json", self.data)
         if config.log.trackers:
             self.accelerator.init_trackers("tracker", config={"output": config.output, "seed": config.seed})
         what = "all weights of the network" if self.trainee.adapter is None else "the adapter"
         rate = f"learning rate {config.learning_rate:g}"
-        self.reporter.say(f"Training {self.trainee.count:,} numbers ({what}), {rate}, on {self.accelerator.device}.")
+        self.reporter.say(
+            f"Training {self.trainee.count:,} numbers ({what}), {rate}, on {self.accelerator.device}."
+        )
         if self.step:
             self.reporter.advance(self.step)
             self.reporter.say(f"Going on from step {self.step}.")
 
+    def _asked_to_stop(self) -> bool:
+        """Whether any process was, so that all stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return bool(self.stop)
+        asked = torch.tensor([int(bool(self.stop))], device=self.accelerator.device)
+        return bool(self.accelerator.gather(asked).any())
+
     def _due(self, every: int | None) -> bool:
         return every is not None and (self.step % every == 0 or self.step == self.config.train.steps)
 
-    # --- one optimiser step -----------------------------------------------------------------------------------------
+    # --- one optimiser step ---------------------------------------------------------------------------------
 
     def _optimise(self) -> None:
         accumulation = self.config.train.gradient_accumulation
@@ -171,11 +199,14 @@ class Trainer:
                 self.ema.step(self.parameters)
 
     def _loss(self, number: int) -> Tensor:
-        """Loss of batch ``number``; its images, noise, timesteps and dropped classes follow from (seed, rank, number)."""
+        """Loss of batch ``number``: everything random in it follows from (seed, rank, number)."""
         config, device = self.config, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        chosen = batch_indices(len(self.data.images), config.train.batch_size, number, config.seed, rank, world)
+        chosen = batch_indices(
+            len(self.data.images), config.train.batch_size, number, config.seed, rank, world
+        )
         generator = generator_for("noise", config.seed, rank, number)
+        torch.manual_seed(generator.initial_seed())  # for dropout layers, which know no generator
         images = augment(to_unit_range(self.data.images[chosen]), config.data.augment, generator)
         noise = torch.randn(images.shape, generator=generator)
         length = self.base.scheduler.config.num_train_timesteps
@@ -189,20 +220,21 @@ class Trainer:
         tensors = (images.to(device), labels, noise.to(device), timesteps.to(device))
         return denoising_loss(self.network, self.base.scheduler, *tensors, config.train.min_snr_gamma)
 
-    # --- measuring --------------------------------------------------------------------------------------------------
+    # --- measuring ------------------------------------------------------------------------------------------
 
     def _log(self) -> None:
+        self._raise_if_diverged()
         loss = torch.stack(self.losses).mean()
         loss = float(self.accelerator.gather(loss[None]).mean())
         self.losses.clear()
-        if not math.isfinite(loss):
-            raise self._diverged(loss)
         step, since = self.logged_at
         speed = (self.step - step) / max(time.perf_counter() - since, 1e-9)
         self.logged_at = (self.step, time.perf_counter())
         rate = self.lr_schedule.get_last_lr()[0]
         self._record(loss=loss, learning_rate=rate, steps_per_second=round(speed, 3))
-        self.reporter.note(f"loss {loss:.4f}  {speed:.1f} steps/s  lr {rate:.1e}  left {self._time_left(speed)}")
+        held_out = "" if self.validation_loss is None else f"  validation {self.validation_loss:.4f}"
+        left = f"lr {rate:.1e}  left {self._time_left(speed)}"
+        self.reporter.note(f"loss {loss:.4f}{held_out}  {speed:.1f} steps/s  {left}")
 
     def _time_left(self, speed: float) -> str:
         minutes, seconds = divmod(int((self.config.train.steps - self.step) / speed), 60)
@@ -213,12 +245,14 @@ class Trainer:
             loss = self.validation.loss(self.network, self.accelerator.device)
         if not math.isfinite(loss):
             raise self._diverged(loss)
+        self.validation_loss = loss
         self._record(validation_loss=loss)
         self.reporter.say(f"step {self.step}: validation loss {loss:.5f}")
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
-            with self._averaged():
+            adapter = self.trainee.adapter
+            with self._averaged(), nullcontext() if adapter is None else adapter.cached():
                 save_preview(self.folder.samples / f"step-{self.step:06d}.png", self.base, self.config)
 
     def _record(self, **values: float) -> None:
@@ -241,7 +275,7 @@ class Trainer:
         finally:
             self.ema.restore(self.parameters)
 
-    # --- saving and going on ----------------------------------------------------------------------------------------
+    # --- saving and going on --------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
         self._raise_if_diverged()
@@ -251,7 +285,9 @@ class Trainer:
                 "weights": dict(zip(names, self.parameters, strict=True)),
                 "optimizer": pack_optimizer(self.optimizer.state_dict()),
             }
-            state: dict[str, Any] = {"data": self.data.train.content_hash}
+            # The losses since the last line of metrics, so that the next one is what it would have been.
+            losses = [float(loss) for loss in self.losses]
+            state: dict[str, Any] = {"data": self.data.train.content_hash, "losses": losses}
             if self.ema is not None:
                 tensors["ema"] = dict(zip(names, self.ema.shadow_params, strict=True))
                 state["ema_step"] = self.ema.optimization_step
@@ -265,9 +301,16 @@ class Trainer:
         found = list_checkpoints(self.folder.checkpoints)
         if not found:
             return 0
-        tensors, state = load_checkpoint(found[-1])
-        if state["data"] != self.data.train.content_hash:
+        with explain_broken(found[-1]):
+            tensors, state = load_checkpoint(found[-1])
+            other_data = state["data"] != self.data.train.content_hash
+        if other_data:
             raise RunError(f"{found[-1]} was trained on other images than {self.config.data.name} now holds.")
+        with explain_broken(found[-1]):
+            self._put_into_place(tensors, state)
+            return int(state["step"])
+
+    def _put_into_place(self, tensors: dict[str, Tensors], state: dict[str, Any]) -> None:
         with torch.no_grad():
             for name, parameter in self.trainee.parameters.items():
                 parameter.copy_(tensors["weights"][name])
@@ -278,17 +321,23 @@ class Trainer:
             self.ema.optimization_step = state["ema_step"]
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        return int(state["step"])
+        device = self.accelerator.device
+        self.losses = [torch.tensor(loss, device=device) for loss in state.get("losses", ())]
 
     def _raise_if_diverged(self) -> None:
-        if self.losses and not bool(torch.isfinite(torch.stack(self.losses)).all()):
-            raise self._diverged(float("nan"))
+        losses = torch.stack(self.losses) if self.losses else torch.zeros(1)
+        wrong = losses[~losses.isfinite()].tolist()
+        if not wrong and not all(bool(parameter.isfinite().all()) for parameter in self.parameters):
+            wrong = [float("nan")]  # the weights already are, so the next loss will be
+        if wrong:
+            raise self._diverged(wrong[0])
 
     def _diverged(self, loss: float) -> RunError:
         last = self._last_checkpoint()
         return RunError(
             f"the loss became {loss} before step {self.step}. {last} Try a lower train.learning_rate "
-            f"(it was {self.config.learning_rate:g}), a longer train.warmup_steps, or train.mixed_precision=no."
+            f"(it was {self.config.learning_rate:g}), a longer train.warmup_steps, "
+            "or train.mixed_precision=no, in another run folder (output=...)."
         )
 
     def _last_checkpoint(self) -> str:
@@ -297,7 +346,9 @@ class Trainer:
 
     def _interrupted(self) -> Interrupted:
         number = self.stop.signal or signal.SIGINT
-        message = f"Stopped at step {self.step}; saved. Run the same command again to go on ({self.folder.path})."
+        message = (
+            f"Stopped at step {self.step}; saved. Run the same command again to go on ({self.folder.path})."
+        )
         return Interrupted(message, number)
 
     def _finish(self) -> None:
@@ -306,13 +357,20 @@ class Trainer:
             self.ema.copy_to(self.parameters)
         self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         if self.accelerator.is_main_process:
-            trained = {"steps": self.step, "learning_rate": self.config.learning_rate, "seed": self.config.seed}
+            trained = {
+                "steps": self.step,
+                "learning_rate": self.config.learning_rate,
+                "seed": self.config.seed,
+            }
             data = {"name": self.data.train.name, "content_hash": self.data.train.content_hash}
             if self.trainee.adapter is None:
                 save_base(self.base, self.folder.base, {"data": data, "training": trained})
             else:
                 card = AdapterCard(base=self.base.name, data=data, training=trained)
                 self.trainee.adapter.save_pretrained(self.folder.adapter, card=card)
+
+    def close_trackers(self) -> None:
+        """Let the trackers write what they hold, also after an interruption."""
         if self.config.log.trackers:
             self.accelerator.end_training()
 

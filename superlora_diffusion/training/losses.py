@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def prediction_target(scheduler: DDPMScheduler, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the network should say, (B, C, H, W): the noise, the image, or v (Salimans & Ho 2022, section 4)."""
+    """What the network should say, (B, C, H, W): the noise, the image or v (Salimans & Ho 2022, sec. 4)."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
@@ -17,7 +17,7 @@ def prediction_target(scheduler: DDPMScheduler, images: Tensor, noise: Tensor, t
 
 
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
-    """Min-SNR weights (B,) (Hang et al. 2023, arXiv 2303.09556, section 3.4): min(SNR, gamma) on the image's error.
+    """Min-SNR weights (B,): min(SNR, gamma) on the image's error (Hang et al. 2023, arXiv 2303.09556, 3.4).
 
     In units of the prediction's error that is divided by SNR for epsilon and by SNR + 1 for v.
     """

@@ -22,8 +22,9 @@ def explain_out_of_memory(config: RunConfig) -> Iterator[None]:
         size, accumulation = config.train.batch_size, config.train.gradient_accumulation
         raise RunError(
             f"out of memory with train.batch_size {size} and train.gradient_accumulation {accumulation}. "
-            f"Halve train.batch_size and double train.gradient_accumulation (same result, less memory), or set "
-            f"train.gradient_checkpointing=true. The system said: {str(error).splitlines()[0] if str(error) else error!r}"
+            "Halve train.batch_size and double train.gradient_accumulation (as many images a step), "
+            "or set train.gradient_checkpointing=true, in another run folder (output=...). "
+            f"The system said: {(str(error) or repr(error)).splitlines()[0]}"
         ) from error
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -18,6 +22,8 @@ from ..adapters import SuperLoRA, attach
 from ..data.loading import load_image_set
 from ..data.preparation import prepare
 from ..data.records import SPLITS, ImageSet
+from ..errors import ConfigError, nearest
+from ..files import write_json
 from ..models.base import Base
 from ..models.build import build_base
 from ..models.storage import load_base
@@ -54,7 +60,9 @@ class Trainee:
 
 def load_data(config: RunConfig, base: Base) -> Data:
     """Both splits, as the base expects them."""
-    train, test = (prepare_for(base, load_image_set(config.data, split), config.data.class_map) for split in SPLITS)
+    train, test = (
+        prepare_for(base, load_image_set(config.data, split), config.data.class_map) for split in SPLITS
+    )
     images = torch.from_numpy(train.images).permute(0, 3, 1, 2).contiguous()
     return Data(train, test, images, torch.from_numpy(train.labels))
 
@@ -95,16 +103,54 @@ def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:
 
 
 def make_accelerator(config: RunConfig, folder: RunFolder, device: torch.device) -> Accelerator:
-    """accelerate's view of the machine, on the given device (each process of a launch takes its own of that kind)."""
-    if device.index is not None:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision=config.train.mixed_precision,
-        gradient_accumulation_steps=config.train.gradient_accumulation,
-        log_with=list(config.log.trackers) or None,
-        project_dir=str(folder.path) if config.log.trackers else None,
-    )
+    """accelerate's view of the machine, on the given device (launched processes each take their own).
+
+    Raises:
+        ConfigError: for a tracker that is unknown or not installed, or a precision the device lacks.
+    """
+    precision, trackers = config.train.mixed_precision, list(config.log.trackers)
+    _check_trackers(trackers)
+    if precision == "fp16" and device.type == "cpu":
+        text = "got 'fp16' on the CPU, which has no fp16 training; use bf16 or no."
+        raise ConfigError(faults=[("train.mixed_precision", text)])
+    with _fresh_accelerate_state(device):
+        return Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=precision,
+            gradient_accumulation_steps=config.train.gradient_accumulation,
+            log_with=trackers or None,
+            project_dir=str(folder.path) if trackers else None,
+        )
+
+
+@contextmanager
+def _fresh_accelerate_state(device: torch.device) -> Iterator[None]:
+    """Let a process train several runs in turn: accelerate remembers the first one's device and precision.
+
+    A device with a number ("cuda:1") reaches accelerate by its environment variable alone.
+    """
+    AcceleratorState._reset_state(reset_partial_state="LOCAL_RANK" not in os.environ)
+    before = os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    wanted = str(device) if device.index is not None else before
+    if wanted is not None and device.type != "cpu":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = wanted
+    try:
+        yield
+    finally:
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+        if before is not None:
+            os.environ["ACCELERATE_TORCH_DEVICE"] = before
+
+
+def _check_trackers(names: list[str]) -> None:
+    known = [str(name) for name in LoggerType if str(name) != "all"]
+    there = [str(name) for name in get_available_trackers()]
+    for name in names:
+        if name not in known:
+            text = f"got {name!r}.{nearest(name, known)} Accepted: {', '.join(known)}."
+            raise ConfigError(faults=[("log.trackers", text)])
+        if name not in there:
+            raise ConfigError(faults=[("log.trackers", f"got {name!r}, which is not installed here.")])
 
 
 def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
@@ -118,12 +164,14 @@ def make_lr_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, done: 
     """diffusers' learning-rate schedule, moved on by the steps already done."""
     settings = config.train
     warmup = min(settings.warmup_steps, settings.steps)
-    schedule = get_scheduler(settings.lr_schedule, optimizer, num_warmup_steps=warmup, num_training_steps=settings.steps)
+    schedule = get_scheduler(
+        settings.lr_schedule, optimizer, num_warmup_steps=warmup, num_training_steps=settings.steps
+    )
     if done:
-        schedule.last_epoch = done
-        for group, rate in zip(optimizer.param_groups, schedule.get_lr(), strict=True):
+        rates = [base * at(done) for base, at in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+        schedule.load_state_dict({**schedule.state_dict(), "last_epoch": done, "_last_lr": rates})
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
     return schedule
 
 
@@ -140,8 +188,6 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 def describe_data(path: Path, data: Data) -> None:
     """Write beside the run which images it saw and what was done to them."""
-    from ..files import write_json
-
     described = {
         image_set.split: {
             "name": image_set.name,
