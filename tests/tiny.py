@@ -1,4 +1,4 @@
-"""The smallest bases, data and configs that are still the real thing: 8 pixels, four classes, real folders."""
+"""The smallest bases, data and configs that are the real thing: 8 pixels, four classes, real folders."""
 
 from __future__ import annotations
 
