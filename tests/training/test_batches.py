@@ -39,10 +39,11 @@ def test_seeds_decide_and_global_state_does_not():
 
 
 def test_generators_of_purposes_and_places_differ():
-    draws = [
-        tuple(torch.randn(3, generator=generator_for(*place)).tolist())
-        for place in [("noise", 0, 0, 1), ("noise", 0, 1, 0), ("noise", 1, 0, 0), ("noise", 0, 0, 11)]
-        + [("epoch", 0, 0, 1), ("noise", 0, 0, 1, 1), ("noise", 0, 1, 1)]
-    ]
+    places = [(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 11), (0, 0, 1, 1), (0, 1, 1)]
+    draws = [_draw("noise", *place) for place in places] + [_draw("epoch", 0, 0, 1)]
     assert len(set(draws)) == len(draws)
-    assert draws[0] == tuple(torch.randn(3, generator=generator_for("noise", 0, 0, 1)).tolist())
+    assert draws[0] == _draw("noise", 0, 0, 1)
+
+
+def _draw(purpose, *numbers):
+    return tuple(torch.randn(3, generator=generator_for(purpose, *numbers)).tolist())
