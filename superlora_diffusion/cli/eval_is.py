@@ -83,6 +83,9 @@ def _print(records: list, runs: list[str], as_json: bool) -> None:
 
     from ..evaluation.table import scores_table
 
-    Console().print(scores_table(records))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a log has no width of its own, and the names need some
+    console.print(scores_table(records))
     for run in runs:
         typer.echo(f"Scores: {Path(run) / 'scores.json'}")

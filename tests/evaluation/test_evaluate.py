@@ -71,8 +71,6 @@ def test_base_and_adapter_are_scored_alike_and_written_down(scored, tmp_path, ex
     assert [entry["name"] for entry in stored(tmp_path / "one")] == ["base", "one"]
     wanted = "name parameters is_mean is_std is_real is_distance fid accuracy n splits seed extractor"
     wanted = set(wanted.split())
-        ["name", "parameters", "is_mean", "is_std", "is_real", "is_distance", "fid", "accuracy", "n", "splits", "seed", "extractor"]
-    )
     assert all(wanted <= set(entry) for entry in stored(tmp_path / "one"))
     for record in (base, adapter):
         assert (record.n, record.splits, record.seed, record.extractor) == (8, 2, 0, "digits")
