@@ -50,5 +50,10 @@ def test_paths_lead_to_the_field_without_the_names_of_types():
     assert found["maybe.siz"] == "unknown name 'siz'. Did you mean 'size'? Accepted: size, kind, parts."
 
 
+def test_a_value_of_no_accepted_type_is_told_at_the_field_itself():
+    found = faults(name="x", inner={"kind": [1]})
+    assert set(found) == {"inner.kind"} and "[1]" in found["inner.kind"]
+
+
 def test_a_section_that_is_no_mapping_is_quoted():
     assert "'all'" in faults(name="x", inner="all")["inner"]

@@ -75,6 +75,13 @@ def test_merging_changes_only_the_rounding(place, tmp_path):
     assert np.abs(plain - unscaled).max() > 1
 
 
+def test_merging_really_writes_into_the_weights(place, tmp_path):
+    drawing = prepare_drawing(str(place / "run"), None, SampleRequest(count=1, merge=True), CPU, tmp_path)
+    before = base_digest(drawing.source.base)
+    draw(drawing)
+    assert drawing.source.adapter.is_merged and base_digest(drawing.source.base) != before
+
+
 def test_the_updates_are_generated_once_for_all_steps(place, tmp_path):
     drawing = prepare_drawing(str(place / "run"), None, SampleRequest(count=5), CPU, tmp_path)
     before = drawing.source.adapter.generations
