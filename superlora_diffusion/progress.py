@@ -6,6 +6,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Reporter:
@@ -21,15 +22,15 @@ class Reporter:
 
     def __enter__(self) -> Reporter:
         if not self.quiet and self.console.is_terminal:
+            # Where the terminal is narrow, the note is broken into lines, and the count stays whole.
+            note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=False))
             columns = [
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TextColumn(self.unit),
             ]
-            self.bar = Progress(
-                *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console
-            )
+            self.bar = Progress(*columns, TimeRemainingColumn(), note, console=self.console)
             self.task = self.bar.add_task(self.title, total=self.total, completed=self.done, note="")
             self.bar.start()
         return self

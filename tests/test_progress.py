@@ -36,5 +36,15 @@ def test_a_terminal_gets_a_bar_with_the_note():
     assert "draw" in shown and "7/10" in shown and "half way" in shown and "/a[b]/c" in shown
 
 
+def test_a_narrow_terminal_keeps_the_count_whole():
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    with Reporter("train", 4000, "step", console) as reporter:
+        reporter.advance(1200)
+        reporter.note("loss 0.6570  validation 0.7353  40.5 steps/s  lr 1.0e-03  left 0:40")
+    shown = stream.getvalue()
+    assert "1200/4000 step" in shown and "0.7353" in shown and "0:40" in shown
+
+
 def test_quiet_is_silent():
     assert report(terminal=False, quiet=True) == "" and report(terminal=True, quiet=True) == ""
