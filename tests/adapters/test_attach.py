@@ -246,6 +246,15 @@ class TestNoStaleDeltas:
         torch.testing.assert_close(output(model, inputs), expected, rtol=1e-4, atol=1e-5)
         assert adapter.generations == before + 1
 
+    def test_a_part_called_on_its_own_sees_new_values_too(self):
+        base, model, adapter = attached("mixed")
+        output(model, inputs_for("mixed"))  # a forward that must leave nothing behind
+        fill(adapter, seed=7)
+        hidden = torch.randn(2, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+        expected = with_deltas(base, adapter.deltas()).blocks[1](hidden)
+        torch.testing.assert_close(model.blocks[1](hidden), expected, rtol=1e-4, atol=1e-5)
+        assert distance(expected, base.blocks[1](hidden)) > 0.01
+
     @everywhere
     def test_cached_generates_once_for_many_forwards(self, network):
         _, model, adapter = attached(network)

@@ -83,6 +83,19 @@ def test_another_name_and_beside_another_adapter(network, tmp_path):
     assert same_deltas(first, adapter)
 
 
+def test_an_adapter_scaled_to_nothing_is_refused_or_comes_back(tmp_path):
+    """A config's scale may not be 0, a run-time scale may: what was saved must load."""
+    base, _, adapter = attached()
+    adapter.set_scale(0.0)
+    try:
+        adapter.save_pretrained(tmp_path)
+    except SuperLoRAError:
+        return
+    loaded = load_adapter(copy.deepcopy(base), tmp_path)
+    assert not any(delta.any() for delta in loaded.deltas().values())
+    assert loaded.num_parameters == adapter.num_parameters
+
+
 # ---------------------------------------------------------------- writing
 
 
