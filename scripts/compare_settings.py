@@ -32,8 +32,8 @@ SETTINGS = {
     "lonkr": ["adapter.variant=lonkr"],
     "lotr": ["adapter.variant=lotr"],
 }
-RATES = {"dense": (5e-4, 1e-3, 2e-3, 5e-3)}
-DEFAULT_RATES = (5e-3, 1e-2, 2e-2, 4e-2)
+RATES = {"dense": (1e-3, 2e-3, 5e-3), "lora": (5e-3, 1e-2, 2e-2)}
+DEFAULT_RATES = (1e-2, 2e-2, 4e-2)
 
 
 def main() -> None:
@@ -55,14 +55,22 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", required=True, help="folder of all runs and the table")
     parser.add_argument("--config", default="demo", help="config that every run starts from")
-    parser.add_argument("--settings", default="lora,lorta,group_lora,dense", help=f"of: {', '.join(SETTINGS)}")
+    parser.add_argument(
+        "--settings", default="lora,lorta,group_lora,dense", help=f"of: {', '.join(SETTINGS)}"
+    )
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--race-steps", type=int, default=150, help="steps of each run of the learning-rate search")
-    parser.add_argument("--images", type=int, default=2000, help="images generated for each score")
-    parser.add_argument("--real", help="data set whose test split is scored against; the run's own by default")
+    parser.add_argument(
+        "--race-steps", type=int, default=150, help="steps of each run of the learning-rate search"
+    )
+    parser.add_argument("--images", type=int, default=1000, help="images generated for each score")
+    parser.add_argument(
+        "--real", help="data set whose test split is scored against; the run's own by default"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("overrides", nargs="*", help="key.path=value for every run")
     return parser.parse_args()
@@ -108,7 +116,9 @@ def table(rows: list[str], records: list[ScoreRecord]) -> str:
     head = "| setting | parameters | learning rate | validation loss | IS ± s.e. | IS distance | FID | accuracy | race |"
     rule = "| --- " * 9 + "|"
     score = f"{base.is_mean:.3f} ± {base.is_stderr:.3f} | {base.is_distance:.3f} | {base.fid:.2f} | {base.accuracy:.1%}"
-    protocol = f"IS of the real images {base.is_real:.3f}. {base.protocol}. Drawn with {json.dumps(base.settings)}."
+    protocol = (
+        f"IS of the real images {base.is_real:.3f}. {base.protocol}. Drawn with {json.dumps(base.settings)}."
+    )
     return "\n".join([head, rule, *rows, f"| base | 0 | | | {score} | |", "", protocol, ""])
 
 
