@@ -43,6 +43,10 @@ class _Generation(torch.autograd.Function):
         with torch.enable_grad():
             leaves = [parameter.detach().requires_grad_() for parameter in ctx.parameters]
             outputs = ctx.generate(leaves)
-            used = [(out, gradient) for out, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
+            used = [
+                (out, gradient)
+                for out, gradient in zip(outputs, gradients, strict=True)
+                if gradient is not None
+            ]
             outs, grads = zip(*used, strict=True)
             return None, *torch.autograd.grad(outs, leaves, grads, allow_unused=True)

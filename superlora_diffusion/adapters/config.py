@@ -77,7 +77,9 @@ class SuperLoRAConfig(Settings):
     @classmethod
     def _targets_name_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or any(not part for name in value for part in name.split(".")):
-            raise ValueError(f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'")
+            raise ValueError(
+                f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'"
+            )
         return value
 
     @field_validator("scale", "init_std")
@@ -119,9 +121,15 @@ def _unknown_variant(name: Any) -> str:
 def _illegal_combinations(config: SuperLoRAConfig):
     """Yield (field, fault) for each combination outside the table of legal settings."""
     if config.order == 1 and config.splits > 1:
-        yield "splits", f"got {config.splits} with order 1: a plain vector has no Kronecker factors; use 1, or order 2."
+        yield (
+            "splits",
+            f"got {config.splits} with order 1: a plain vector has no Kronecker factors; use 1, or order 2.",
+        )
     if config.splits > 1 and config.order > 2:
-        yield "order", f"got {config.order} with splits {config.splits}: Kronecker factors are matrices; use order 2."
+        yield (
+            "order",
+            f"got {config.order} with splits {config.splits}: Kronecker factors are matrices; use order 2.",
+        )
     if config.fold == "none" and config.order > 2:
         yield "fold", f"got 'none' with order {config.order}: only order 2 has it; use fold 'square'."
     if config.fold == "stack" and (config.groups != "shape" or config.order != 3):

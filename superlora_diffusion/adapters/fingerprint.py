@@ -24,7 +24,10 @@ def fingerprint(weights: Mapping[str, Tensor]) -> dict[str, object]:
     places = torch.arange(1, len(sampled) + 1, dtype=torch.float64)
     probes = torch.stack([torch.cos(places * (0.61 + 0.293 * k)) for k in range(_PROBES)])
     sums = probes @ sampled / sampled.norm().clamp_min(1e-12)
-    return {"shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16], "values": [round(x, 6) for x in sums.tolist()]}
+    return {
+        "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+        "values": [round(x, 6) for x in sums.tolist()],
+    }
 
 
 def _sample(weight: Tensor) -> Tensor:

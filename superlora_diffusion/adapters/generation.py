@@ -43,7 +43,9 @@ def generate_deltas(
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-def generate_group(group: GroupPlan, tensors: Mapping[str, Tensor], arrays: Arrays, projection: str) -> Tensor:
+def generate_group(
+    group: GroupPlan, tensors: Mapping[str, Tensor], arrays: Arrays, projection: str
+) -> Tensor:
     """The n weights of one group, before scaling, as a vector (n,)."""
     return project(projection, _numbers(group, tensors), group.n, arrays)
 

@@ -72,7 +72,9 @@ def check_name(model: nn.Module, name: str) -> None:
         raise AdapterError(f"adapter name {name!r} is no identifier; use letters, digits and underscores.")
     host = host_of(model)
     if host is not None and name in host.adapters:
-        raise AdapterError(f"an adapter named {name!r} is attached already; give another name=, or unload it first.")
+        raise AdapterError(
+            f"an adapter named {name!r} is attached already; give another name=, or unload it first."
+        )
 
 
 @torch.no_grad()

@@ -95,7 +95,9 @@ class SuperLoRA(nn.Module):
 
     def arrays(self) -> list[Arrays]:
         """The fixed arrays of each group."""
-        return [{key: getattr(self, f"g{i}_{key}") for key in keys} for i, keys in enumerate(self._array_names)]
+        return [
+            {key: getattr(self, f"g{i}_{key}") for key in keys} for i, keys in enumerate(self._array_names)
+        ]
 
     def deltas(self) -> dict[str, Tensor]:
         """{target name: dW}, fp32, each in its weight's shape, scale included; differentiable."""
@@ -243,7 +245,9 @@ class SuperLoRA(nn.Module):
             AdapterError: for ``keep_merged`` without :meth:`merge`.
         """
         if keep_merged and not self.is_merged:
-            raise AdapterError(f"adapter {self.name!r} is not merged; call merge() before unload(keep_merged=True).")
+            raise AdapterError(
+                f"adapter {self.name!r} is not merged; call merge() before unload(keep_merged=True)."
+            )
         if keep_merged:
             with torch.no_grad():
                 keep_merged_weights(self._model, self)
@@ -268,7 +272,9 @@ class SuperLoRA(nn.Module):
 
     # --- how torch sees it ------------------------------------------------------------------------------------------
 
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> Any:
         """The trained numbers. As a part of the network's state dict: nothing, so that stays the base's."""
         if prefix:
             return destination

@@ -109,7 +109,9 @@ def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> in
     return make_plan(config, targets).count
 
 
-def _plan_group(config: SuperLoRAConfig, index: int, n: int, members: list[Target], columns: int) -> GroupPlan:
+def _plan_group(
+    config: SuperLoRAConfig, index: int, n: int, members: list[Target], columns: int
+) -> GroupPlan:
     m = generated_count(config.exact_ratio, n)
     if config.order == 1:
         return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None)
@@ -117,7 +119,9 @@ def _plan_group(config: SuperLoRAConfig, index: int, n: int, members: list[Targe
     small = (config.split_factor,) * 2
     parts = [_small_part(config, index, k, small) for k in range(1, config.splits)]
     ranks = _ranks(config, sides)
-    return GroupPlan(index, n, m, None, (*parts, _factored(config, index, config.splits, sides, ranks, True)), crop)
+    return GroupPlan(
+        index, n, m, None, (*parts, _factored(config, index, config.splits, sides, ranks, True)), crop
+    )
 
 
 def _sides(

@@ -94,7 +94,9 @@ def _radices(d: int) -> list[int]:
     return [2 ** (bits // count + (i < bits % count)) for i in range(count)]
 
 
-def hadamard_matrix(size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+def hadamard_matrix(
+    size: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Tensor:
     """The normalised Hadamard matrix (size, size) in Sylvester's order, size a power of two."""
     if torch.compiler.is_compiling():  # a trace must not look into the cache
         return _build_hadamard_matrix(size, dtype, device)

@@ -26,7 +26,11 @@ from .projection import Arrays, checksum, checksums_agree
 from .targets import ADAPTABLE, Target
 
 FORMAT_VERSION = 1
-WEIGHTS, CONFIG, PROJECTION = "adapter_model.safetensors", "adapter_config.json", "adapter_projection.safetensors"
+WEIGHTS, CONFIG, PROJECTION = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "adapter_projection.safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ def save_adapter(
     folder, card = Path(folder), card or AdapterCard()
     numbers = {name: value.detach().cpu().contiguous() for name, value in adapter.named_parameters()}
     write_atomically(folder / WEIGHTS, lambda partial: save_file(numbers, partial))
-    stored = {f"g{i}_{key}": value.cpu() for i, fixed in enumerate(adapter.arrays()) for key, value in fixed.items()}
+    stored = {
+        f"g{i}_{key}": value.cpu() for i, fixed in enumerate(adapter.arrays()) for key, value in fixed.items()
+    }
     if store_projection and stored:
         write_atomically(folder / PROJECTION, lambda partial: save_file(stored, partial))
     else:
@@ -100,7 +106,9 @@ def read_adapter_config(folder: Path | str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{path} is broken: {type(error).__name__}: {error}.") from error
     if version != FORMAT_VERSION:
-        raise AdapterError(f"{path} has format version {version}; this version reads {FORMAT_VERSION}. Upgrade.")
+        raise AdapterError(
+            f"{path} has format version {version}; this version reads {FORMAT_VERSION}. Upgrade."
+        )
     return described
 
 
@@ -145,7 +153,9 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") ->
     return adapter
 
 
-def _check_targets(model: nn.Module, targets: list[Target], shapes: list[tuple[int, ...]], folder: Path) -> None:
+def _check_targets(
+    model: nn.Module, targets: list[Target], shapes: list[tuple[int, ...]], folder: Path
+) -> None:
     layers = {name: module for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
     for target, shape in zip(targets, shapes, strict=True):
         if target.name not in layers:
@@ -194,7 +204,9 @@ def _load_numbers(adapter: SuperLoRA, numbers: dict[str, Tensor], path: Path) ->
     expected = {name: tuple(value.shape) for name, value in adapter.named_parameters()}
     found = {name: tuple(value.shape) for name, value in numbers.items()}
     if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
         first = wrong[0]
         raise AdapterError(
             f"{path} does not hold what its config says: {first} is {found.get(first, 'missing')}, expected "

@@ -61,7 +61,11 @@ def _nothing_matched(pattern: str, model: nn.Module, layers: dict[str, nn.Module
     if others:
         name, module = others[0]
         inside = [inner for inner in layers if inner.startswith(f"{name}.")]
-        hint = f" Inside it: {', '.join(pattern + inner[len(name):] for inner in inside[:3])}." if inside else ""
+        hint = (
+            f" Inside it: {', '.join(pattern + inner[len(name) :] for inner in inside[:3])}."
+            if inside
+            else ""
+        )
         return (
             f"target {pattern!r} matches {name!r}, which is a {type(module).__name__}; "
             f"Linear and Conv2d layers can be adapted.{hint}"
