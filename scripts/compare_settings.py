@@ -32,8 +32,8 @@ SETTINGS = {
     "lonkr": ["adapter.variant=lonkr"],
     "lotr": ["adapter.variant=lotr"],
 }
-RATES = {"dense": (1e-3, 2e-3, 5e-3), "lora": (5e-3, 1e-2, 2e-2)}
-DEFAULT_RATES = (1e-2, 2e-2, 4e-2)
+RATES = {"dense": (1e-3, 2e-3, 4e-3, 8e-3)}
+DEFAULT_RATES = (1e-2, 2e-2, 4e-2, 8e-2)
 
 
 def main() -> None:
@@ -113,13 +113,18 @@ def describe(name: str, rate: float, race: dict[float, float], loss: float, reco
 def table(rows: list[str], records: list[ScoreRecord]) -> str:
     """The rows as Markdown, the base's line and the protocol with them."""
     base = records[0]
-    head = "| setting | parameters | learning rate | validation loss | IS ± s.e. | IS distance | FID | accuracy | race |"
+    columns = (
+        "setting, parameters, learning rate, validation loss, IS ± s.e., IS distance, FID, accuracy, race"
+    )
+    head = f"| {columns.replace(', ', ' | ')} |"
     rule = "| --- " * 9 + "|"
-    score = f"{base.is_mean:.3f} ± {base.is_stderr:.3f} | {base.is_distance:.3f} | {base.fid:.2f} | {base.accuracy:.1%}"
+    score = f"{base.is_mean:.3f} ± {base.is_stderr:.3f} | {base.is_distance:.3f} | {base.fid:.2f}"
     protocol = (
         f"IS of the real images {base.is_real:.3f}. {base.protocol}. Drawn with {json.dumps(base.settings)}."
     )
-    return "\n".join([head, rule, *rows, f"| base | 0 | | | {score} | |", "", protocol, ""])
+    return "\n".join(
+        [head, rule, *rows, f"| base | 0 | | | {score} | {base.accuracy:.1%} | |", "", protocol, ""]
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def main() -> None:
     extractor = load_extractor("auto", data_name=options.data, device=device)
     classes = np.arange(options.images) % source.base.classes
     rows = ["| sampler | steps | guidance | FID | IS | IS of real | accuracy |", "| --- " * 7 + "|"]
-    cells = itertools.product(options.samplers.split(","), options.steps.split(","), options.guidance.split(","))
+    cells = itertools.product(
+        options.samplers.split(","), options.steps.split(","), options.guidance.split(",")
+    )
     for sampler, steps, guidance in cells:
         settings = SamplingSettings(sampler=sampler, steps=int(steps), guidance_scale=float(guidance))
         images = generate(source.base, classes, len(classes), settings)
@@ -44,13 +46,17 @@ def main() -> None:
         numbers = f"{scores.fid:.2f} | {scores.is_mean:.3f} | {scores.is_real:.3f} | {scores.accuracy:.1%}"
         rows.append(f"| {sampler} | {steps} | {guidance} | {numbers} |")
         print(rows[-1], flush=True)
-    protocol = f"N {scores.n}, {scores.splits} splits, seed 0, extractor {scores.extractor} {scores.extractor_hash}"
+    protocol = (
+        f"N {scores.n}, {scores.splits} splits, seed 0, extractor {scores.extractor} {scores.extractor_hash}"
+    )
     if options.out:
         write_text(options.out, "\n".join([*rows, "", protocol, ""]))
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--base", default="synthdigits-16", help="a base, a run folder or an adapter folder")
     parser.add_argument("--data", default="synthdigits", help="data set whose test split is compared with")
     parser.add_argument("--samplers", default="ddim,dpm++2m,unipc,euler")

@@ -30,7 +30,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         partial = Path(name)
         try:
             write(partial)
-            partial.chmod(0o644)
+            partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -48,12 +48,19 @@ def write_folder_atomically(folder: Path | str, write: Callable[[Path], object])
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             write(partial)
-            partial.chmod(0o755)
+            partial.chmod(0o777 & ~_umask())
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The process's mask. mkstemp makes files for their owner alone; ours get the rights that a plain open gives."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

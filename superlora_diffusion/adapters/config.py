@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..settings import Settings
@@ -91,9 +91,10 @@ class SuperLoRAConfig(Settings):
 
     @field_validator("groups", "rank", mode="before")
     @classmethod
-    def _no_booleans(cls, value: Any) -> Any:
+    def _no_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool):
-            raise ValueError(f"got {value!r}: a boolean is not a number here")
+            other = "'weight', 'layer' or 'shape'" if info.field_name == "groups" else "a list of ranks"
+            raise ValueError(f"got {value!r}: a whole number of at least 1, or {other}, is accepted")
         return list(value) if isinstance(value, list | tuple) else value
 
     @model_validator(mode="after")

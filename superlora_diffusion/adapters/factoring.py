@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 
-import torch
 from torch import Tensor
 
 
@@ -67,7 +66,13 @@ def kronecker(matrices: Sequence[Tensor]) -> Tensor:
     Returns:
         (prod a_k, prod b_k).
     """
-    return matrices[0] if len(matrices) == 1 else torch.kron(reduce(torch.kron, matrices[:-1]), matrices[-1])
+    return matrices[0] if len(matrices) == 1 else _kron(reduce(_kron, matrices[:-1]), matrices[-1])
+
+
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    """(p, q), (r, s) -> (p * r, q * s). torch.kron refuses operands that are not row-major, such as a Tucker's."""
+    product = a[:, None, :, None] * b[None, :, None, :]
+    return product.reshape(a.shape[0] * b.shape[0], a.shape[1] * b.shape[1])
 
 
 def first_entries(tensor: Tensor, count: int) -> Tensor:

@@ -75,9 +75,9 @@ def build_part(part: PartPlan, tensors: Mapping[str, Tensor]) -> Tensor:
 def start_tensor(tensor: TensorPlan, seed: int) -> Tensor:
     """The start of one trained tensor: zeros, or normal numbers from a CPU generator of its own."""
     if tensor.std == 0:
-        return torch.zeros(tensor.shape)
+        return torch.zeros(tensor.shape, dtype=torch.float32)
     generator = torch.Generator().manual_seed(_start_seed(tensor.name, seed))
-    return torch.randn(tensor.shape, generator=generator) * tensor.std
+    return torch.randn(tensor.shape, generator=generator, dtype=torch.float32) * tensor.std
 
 
 def _start_seed(name: str, seed: int) -> int:

@@ -25,6 +25,10 @@ class Host:
         self.originals: dict[str, Tensor] = {}
         """Weights of the targets of merged adapters as they were before, by target name."""
 
+    def all_off(self) -> bool:
+        """Whether every adapter is in a ``disabled()`` block."""
+        return all(adapter.is_off for adapter in self.adapters.values())
+
     def merged(self) -> list[SuperLoRA]:
         return [adapter for adapter in self.adapters.values() if adapter.is_merged]
 

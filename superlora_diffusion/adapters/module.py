@@ -52,7 +52,7 @@ class SuperLoRA(nn.Module):
         super().__init__()
         self.name, self.config, self.targets = name, config, list(targets)
         self.plan = make_plan(config, targets)
-        self._run_scale = 1.0
+        self.run_scale = 1.0
         self.is_merged = False
         self.generations = 0
         """How often the updates of all groups were generated."""
@@ -81,7 +81,12 @@ class SuperLoRA(nn.Module):
             for key, value in fixed.items():
                 self.register_buffer(f"g{index}_{key}", value.to(device), persistent=False)
 
-    # --- what it generates ----------------------------------------------------------------------------------------
+    @property
+    def is_off(self) -> bool:
+        """Whether it is in a :meth:`disabled` block."""
+        return self._off > 0
+
+    # --- what it generates ---
 
     @property
     def num_parameters(self) -> int:
@@ -91,7 +96,7 @@ class SuperLoRA(nn.Module):
     @property
     def scale(self) -> float:
         """The effective scale: the config's times the run-time one."""
-        return self.config.scale * self._run_scale
+        return self.config.scale * self.run_scale
 
     def arrays(self) -> list[Arrays]:
         """The fixed arrays of each group."""
@@ -115,12 +120,12 @@ class SuperLoRA(nn.Module):
             self.generations += 1
         return generate_with_gradient(generate, parameters)
 
-    # --- how it reaches the layers ----------------------------------------------------------------------------------
+    # --- how it reaches the layers ---
 
     def before_forward(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Hook of the network: generate all updates before its first layer runs."""
         self._recomputed = None
-        if self._off or self.is_merged:
+        if self.is_off or self.is_merged:
             return None
         if self._pinned is None:
             self._live = self._generate()
@@ -132,7 +137,7 @@ class SuperLoRA(nn.Module):
 
     def delta_for_layer(self, index: int) -> Tensor | None:
         """The update of target ``index`` as a layer asks for it during a forward, or None where it is off."""
-        if self._off or self.is_merged:
+        if self.is_off or self.is_merged:
             return None
         if self._pinned is not None:
             return self._pinned[index]
@@ -167,11 +172,11 @@ class SuperLoRA(nn.Module):
         found = next((value for value in (*args, *kwargs.values()) if _is_floating(value)), None)
         if found is None or found.requires_grad:
             return None
-        fresh = found.detach().requires_grad_()
+        fresh = found.detach().requires_grad_().clone()  # no leaf, so that the network may write on its input
         swapped = tuple(fresh if value is found else value for value in args)
         return swapped, {key: fresh if value is found else value for key, value in kwargs.items()}
 
-    # --- switching --------------------------------------------------------------------------------------------------
+    # --- switching ---
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -181,15 +186,16 @@ class SuperLoRA(nn.Module):
         """
         host, was_merged = host_of(self._model), self.is_merged
         self.unmerge()
+        was_all_off = host.all_off()
         self._off += 1
-        all_off = all(adapter._off for adapter in host.adapters.values())
-        if all_off:
+        turned_off = host.all_off() and not was_all_off
+        if turned_off:
             set_base_flags(self._model, host, frozen=False)
         try:
             yield
         finally:
             self._off -= 1
-            if all_off:
+            if turned_off:
                 set_base_flags(self._model, host, frozen=True)
             if was_merged:
                 self.merge()
@@ -213,7 +219,7 @@ class SuperLoRA(nn.Module):
         """
         if not isinstance(scale, int | float) or not math.isfinite(scale):
             raise AdapterError(f"scale {scale!r} is not a finite number.")
-        self._run_scale = float(scale)
+        self.run_scale = float(scale)
         if self.is_merged:
             rewrite_weights(self._model)
         if self._pinned is not None:
@@ -270,7 +276,7 @@ class SuperLoRA(nn.Module):
 
         save_adapter(self, folder, card, store_projection)
 
-    # --- how torch sees it ------------------------------------------------------------------------------------------
+    # --- how torch sees it ---
 
     def state_dict(
         self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
@@ -297,8 +303,9 @@ class SuperLoRA(nn.Module):
         # Updates with a graph belong to a forward that is over for whoever copies.
         return {**self.__dict__, "_live": None, "_recomputed": None, "_pinned": None}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise AdapterError("an adapter is not called; call the network it is attached to.")
+    def forward(self, input: Any) -> Any:
+        """Pass the input on: a Sequential runs all of its children, and this is one of them."""
+        return input
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, {self.num_parameters:,} parameters, {len(self.targets)} targets"

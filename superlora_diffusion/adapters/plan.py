@@ -1,4 +1,4 @@
-"""The plan of an adapter: the exact shape of every trained tensor, from config and targets alone. No arrays are made."""
+"""The plan of an adapter: the exact shape of every trained tensor, from config and targets alone."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def draw_arrays(kind: str, n: int, seed: int, group: int) -> Arrays:
     d = power_of_two_above(n)
     signs = (torch.randint(0, 2, (d,), generator=generator) * 2 - 1).to(torch.int8)
     permutation = _permutation(d, generator)
-    return {"signs": signs, "permutation": permutation, "gaussian": torch.randn(d, generator=generator)}
+    gaussian = torch.randn(d, generator=generator, dtype=torch.float32)
+    return {"signs": signs, "permutation": permutation, "gaussian": gaussian}
 
 
 def _permutation(length: int, generator: torch.Generator) -> Tensor:

@@ -74,6 +74,7 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
         "library_version": metadata.version("superlora-diffusion"),
         "parameters": adapter.num_parameters,
         "scale": adapter.scale,
+        "run_scale": adapter.run_scale,
         "config": adapter.config.model_dump(mode="json"),
         "targets": [{**target._asdict(), "shape": list(shape)} for target, shape in targets],
         "projection_checksum": checksum(adapter.arrays()),
@@ -85,10 +86,11 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
 
 
 def base_weights(adapter: SuperLoRA) -> dict[str, Tensor]:
-    """The base's own weights of the targets, also while something is merged into them."""
-    originals = host_of(adapter._model).originals
-    names = [target.name for target in adapter.targets]
-    return {name: originals.get(name, adapter._model.get_submodule(name).weight) for name in names}
+    """All of the base's own weights by name, also while something is merged into them."""
+    host = host_of(adapter._model)
+    parameters = dict(adapter._model.named_parameters())
+    originals = {f"{name}.weight": weight for name, weight in host.originals.items()}
+    return {name: originals.get(name, parameters[name]) for name in host.required_grad}
 
 
 def read_adapter_config(folder: Path | str) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") ->
     """
     folder, described = Path(folder), read_adapter_config(folder)
     try:
-        config = SuperLoRAConfig(**{**described["config"], "scale": described["scale"]})
+        config = SuperLoRAConfig(**described["config"])
         targets = [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]]
         shapes = [tuple(t["shape"]) for t in described["targets"]]
     except (KeyError, TypeError, ConfigError) as error:
@@ -141,6 +143,7 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") ->
     try:
         _check_checksum(described["projection_checksum"], adapter, folder)
         _load_numbers(adapter, numbers, folder / WEIGHTS)
+        adapter.set_scale(described["run_scale"])
     except AdapterError:
         adapter.unload()
         raise

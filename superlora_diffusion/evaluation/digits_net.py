@@ -18,7 +18,10 @@ SHAPE_WIDTH = 96
 NUM_FEATURES = sum(STYLE_WIDTHS) + SHAPE_WIDTH
 NUM_CLASSES = 10
 # Written into the extractor's hash: whoever changes `preprocess` or which features are taken changes this line too.
-PREPROCESSING = f"uint8/255, bilinear antialiased to {INPUT_SIZE}x{INPUT_SIZE}, (x-0.5)/0.5; features: means of blocks 1, 2, 5; v2"
+PREPROCESSING = (
+    f"uint8/255, bilinear antialiased to {INPUT_SIZE}x{INPUT_SIZE}, (x-0.5)/0.5; "
+    "features: means of blocks 1, 2, 5; v2"
+)
 
 
 def preprocess(images: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from superlora_diffusion.errors import EvaluationError
-from superlora_diffusion.evaluation.records import ScoreRecord, write_bytes
+from superlora_diffusion.evaluation.records import ScoreRecord
+from superlora_diffusion.files import write_atomically
 
 POINT, SPREAD, BASE, QUIET = "#1f5fa8", "#9dbbe0", "#b5482a", "#5a5a5a"
 # Where a label may stand beside its point, best first: offset in points, alignment.
@@ -36,7 +37,8 @@ def plot_front(records: Sequence[ScoreRecord], path: str | Path) -> None:
     pyplot, so that nothing global (the backend, open figures) is touched.
 
     Raises:
-        EvaluationError: no records, records that were not measured alike, or a file that cannot be written.
+        EvaluationError: no records, or records that were not measured alike.
+        SuperLoRAError: the file cannot be written.
     """
     records = list(records)
     _check(records, Path(path))
@@ -51,7 +53,7 @@ def plot_front(records: Sequence[ScoreRecord], path: str | Path) -> None:
     _draw_points(axes, trained)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
-    write_bytes(Path(path), picture.getvalue())
+    write_atomically(path, lambda partial: partial.write_bytes(picture.getvalue()))
 
 
 def _check(records: list[ScoreRecord], path: Path) -> None:

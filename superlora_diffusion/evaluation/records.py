@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superlora_diffusion.errors import EvaluationError
+from superlora_diffusion.files import write_text
 
 if TYPE_CHECKING:
     from superlora_diffusion.evaluation.scores import Scores
@@ -77,7 +76,8 @@ def write_scores(path: str | Path, records: Iterable[ScoreRecord]) -> list[Score
     The file is written beside itself and renamed: a reader sees the old list or the new one.
 
     Raises:
-        EvaluationError: the file holds something else, or cannot be written.
+        EvaluationError: the file holds something else.
+        SuperLoRAError: it cannot be written.
     """
     path = Path(path)
     merged = read_scores(path) if path.exists() else []
@@ -88,7 +88,7 @@ def write_scores(path: str | Path, records: Iterable[ScoreRecord]) -> list[Score
         else:
             merged.append(record)
     text = json.dumps([record.model_dump(mode="json") for record in merged], indent=2, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_text(path, text + "\n")
     return merged
 
 
@@ -121,30 +121,4 @@ def _parse(path: Path, index: int, entry: Any) -> ScoreRecord:
         raise EvaluationError(
             f"{path}: entry {index} is no score record ({faults}). Run `superlora-diff eval-is` again after "
             "deleting the file."
-        ) from error
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside ``path`` and rename, with the rights that a plain `open` would give; makes the folder.
-
-    Raises:
-        EvaluationError: the file cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(made)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        # mkstemp makes files that only their owner may read.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise EvaluationError(
-            f"{path}: cannot be written ({error}). Choose a folder that can be written."
         ) from error

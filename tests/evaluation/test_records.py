@@ -13,7 +13,7 @@ from matplotlib import image as matplotlib_image
 from pydantic import ValidationError
 from rich.console import Console
 
-from superlora_diffusion.errors import EvaluationError
+from superlora_diffusion.errors import EvaluationError, SuperLoRAError
 from superlora_diffusion.evaluation.plot import plot_front
 from superlora_diffusion.evaluation.records import ScoreRecord, read_scores, write_scores
 from superlora_diffusion.evaluation.scores import Scores
@@ -78,7 +78,7 @@ def test_the_file_is_never_half_written(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(EvaluationError, match=r"scores\.json: cannot be written \(disk full\)"):
+        with pytest.raises(SuperLoRAError, match=r"scores\.json cannot be written: disk full"):
             write_scores(path, [make_record("other")])
     assert path.read_bytes() == before and [item.name for item in tmp_path.iterdir()] == ["scores.json"]
 
@@ -189,5 +189,5 @@ def test_what_cannot_be_compared_is_not_plotted(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EvaluationError, match=r"front\.png: cannot be written"):
+    with pytest.raises(SuperLoRAError, match=r"front\.png cannot be written"):
         plot_front([make_record()], tmp_path / "file" / "front.png")
