@@ -44,7 +44,7 @@ def main() -> None:
         best = min(race, key=race.get)
         run = out / name
         train_run(run, name, best, options.steps, options)
-        request = Request(images=options.images, real=options.real, device=resolve_device(options.device))
+        request = make_request(options)
         scored = evaluate_run(str(run), request, records)
         records += [record for record in scored if record not in records]
         rows.append(describe(name, best, race, validation_loss(run), scored[-1]))
@@ -71,9 +71,21 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--real", help="data set whose test split is scored against; the run's own by default"
     )
+    parser.add_argument("--extractor", help="auto, digits or inception; the config's by default")
+    parser.add_argument("--sampler", help="sampler of the scored images; the config's by default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("overrides", nargs="*", help="key.path=value for every run")
     return parser.parse_args()
+
+
+def make_request(options: argparse.Namespace) -> Request:
+    return Request(
+        images=options.images,
+        extractor=options.extractor,
+        real=options.real,
+        sampling={} if options.sampler is None else {"sampler": options.sampler},
+        device=resolve_device(options.device),
+    )
 
 
 def race_rate(out: Path, name: str, rate: float, options: argparse.Namespace) -> float:

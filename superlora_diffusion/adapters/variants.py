@@ -20,12 +20,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 LEARNING_RATES: dict[str, float] = {
     "dense": 2e-3,
-    "lora": 1e-2,
+    "lora": 2e-2,
     "group_lora": 1e-2,
     "lokr": 1e-2,
     "lonkr": 1e-2,
     "lotr": 3e-2,
-    "lorta": 1e-2,
+    "lorta": 4e-2,
 }
 
 DEFAULT_LEARNING_RATE = 1e-2

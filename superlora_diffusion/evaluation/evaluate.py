@@ -19,7 +19,7 @@ from ..runs.folder import RunFolder
 from ..runs.source import Source, base_digest, open_source
 from ..sampling.config import SamplingSettings
 from ..sampling.producer import generate
-from .extractors import Extractor, load_extractor
+from .extractors import DIGIT_DATA, Extractor, load_extractor
 from .records import ScoreRecord, read_scores, write_scores
 from .scores import compute_scores
 from .subsample import class_counts
@@ -135,7 +135,9 @@ def _protocol(source: Source, request: Request) -> _Protocol:
     classes = None
     if base.classes is not None:
         classes = _interleave(class_counts(real.labels, settings.images))
-    extractor = load_extractor(settings.extractor, settings.extractor_path, data.name, request.device)
+    # A file of real digits says nothing by its name, but the run that learned digits does.
+    known = data.name if data.name in DIGIT_DATA else config.data.name
+    extractor = load_extractor(settings.extractor, settings.extractor_path, known, request.device)
     base.unet.to(request.device)
     return _Protocol(real, classes, settings, sampling, extractor)
 

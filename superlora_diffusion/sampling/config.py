@@ -14,7 +14,7 @@ SamplerName = Literal["ddim", "ddpm", "dpm++2m", "euler", "unipc"]
 class SamplingSettings(Settings):
     """How images are drawn from a base, with or without an adapter."""
 
-    sampler: SamplerName = "ddim"
+    sampler: SamplerName = "ddpm"
     """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule."""
     steps: int = Field(20, ge=1)
     """Number of denoising steps, each one network call."""

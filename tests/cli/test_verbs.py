@@ -15,6 +15,7 @@ from tiny import run_values, write_base, write_data
 from typer.testing import CliRunner
 
 from superlora_diffusion import __version__
+from superlora_diffusion.adapters.variants import LEARNING_RATES
 from superlora_diffusion.cli import eval_is, sample, train
 from superlora_diffusion.cli.main import app
 from superlora_diffusion.errors import SuperLoRAError
@@ -95,7 +96,8 @@ def test_quiet_is_silent_and_json_is_all_there_is(here, tmp_path):
 def test_a_dry_run_prints_config_targets_and_count_and_leaves_nothing(here, tmp_path):
     words = ("train", "-c", "mine.yaml", f"output={tmp_path}/run", "train.steps=9", "--dry-run")
     said = call(*words).stdout
-    assert "steps: 9" in said and "512 numbers train, at learning rate 0.01" in said
+    rate = f"learning rate {LEARNING_RATES['lora']:g}"
+    assert "steps: 9" in said and f"512 numbers train, at {rate}" in said
     assert re.search(r"down_blocks\.1\.attentions\.0\.to_q +16 x 16", said)
     plan = json.loads(call(*words, "--json").stdout)
     assert plan["parameters"] == 512 and plan["config"]["train"]["steps"] == 9

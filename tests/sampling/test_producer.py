@@ -197,7 +197,7 @@ def test_other_bases_sample_too(sampler, schedule):
 def test_a_schedule_that_a_sampler_lacks_is_named():
     base = make_base(classes=0, schedule={"beta_schedule": "sigmoid"})
     with pytest.raises(SamplingError, match=r"'ddim'.*noise schedule.*sigmoid"):
-        generate(base, None, 1, SamplingSettings(steps=2))
+        generate(base, None, 1, SamplingSettings(sampler="ddim", steps=2))
 
 
 def test_more_steps_than_the_schedule_has_are_refused(tiny):
