@@ -134,22 +134,24 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") ->
         config = SuperLoRAConfig(**described["config"])
         targets = [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]]
         shapes = [tuple(t["shape"]) for t in described["targets"]]
+        run_scale, stored = described["run_scale"], described["projection_stored"]
+        drawn, base = described["projection_checksum"], described["base"]
     except (KeyError, TypeError, ConfigError) as error:
         raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
     _check_targets(model, targets, shapes, folder)
     numbers = _read(folder / WEIGHTS)
-    arrays = _stored_arrays(folder) if described["projection_stored"] else None
+    arrays = _stored_arrays(folder) if stored else None
     adapter = attach_to_targets(model, config, targets, name, arrays)
     try:
-        _check_checksum(described["projection_checksum"], adapter, folder)
+        _check_checksum(drawn, adapter, folder)
         _load_numbers(adapter, numbers, folder / WEIGHTS)
-        adapter.set_scale(described["run_scale"])
+        adapter.set_scale(run_scale)
     except AdapterError:
         adapter.unload()
         raise
-    if not fingerprints_agree(described["base"]["fingerprint"], fingerprint(base_weights(adapter))):
+    if not fingerprints_agree(base["fingerprint"], fingerprint(base_weights(adapter))):
         warnings.warn(
-            f"{folder} was trained on another base ({described['base']['id']}): the weights it adapts differ from "
+            f"{folder} was trained on another base ({base['id']}): the weights it adapts differ from "
             "this network's. Its update is added all the same.",
             stacklevel=2,
         )
