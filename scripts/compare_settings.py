@@ -32,7 +32,7 @@ SETTINGS = {
     "lonkr": ["adapter.variant=lonkr"],
     "lotr": ["adapter.variant=lotr"],
 }
-RATES = {"dense": (1e-3, 2e-3, 4e-3, 8e-3)}
+RATES = {"dense": (2e-3, 4e-3, 8e-3, 1.6e-2), "lonkr": (8e-2, 1.6e-1, 3.2e-1, 6.4e-1)}
 DEFAULT_RATES = (1e-2, 2e-2, 4e-2, 8e-2)
 
 
