@@ -22,8 +22,8 @@ $(VENV)/.installed: pyproject.toml
 
 demo: setup ## Train, sample and score on the embedded default; results in runs/demo.
 	$(BIN)/superlora-diff train --config demo
-	$(BIN)/superlora-diff sample synthdigits-16 --out runs/demo/samples/before
-	$(BIN)/superlora-diff sample runs/demo --out runs/demo/samples/after
+	test -f runs/demo/samples/before/samples.json || $(BIN)/superlora-diff sample synthdigits-16 --guidance-scale 3 --out runs/demo/samples/before
+	test -f runs/demo/samples/after/samples.json || $(BIN)/superlora-diff sample runs/demo --out runs/demo/samples/after
 	$(BIN)/superlora-diff eval-is runs/demo
 	@echo
 	@echo "Pictures before: runs/demo/samples/before/grid.png"

@@ -59,7 +59,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--base", default="synthdigits-16", help="a base, a run folder or an adapter folder")
     parser.add_argument("--data", default="synthdigits", help="data set whose test split is compared with")
-    parser.add_argument("--samplers", default="ddim,dpm++2m,unipc,euler")
+    parser.add_argument("--samplers", default="ddpm,ddim,dpm++2m,euler")
     parser.add_argument("--steps", default="10,20,50")
     parser.add_argument("--guidance", default="1.5")
     parser.add_argument("--images", type=int, default=500)

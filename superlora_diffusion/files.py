@@ -48,7 +48,8 @@ def write_folder_atomically(folder: Path | str, write: Callable[[Path], object])
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             write(partial)
-            partial.chmod(0o777 & ~_umask())
+            for path in (partial, *partial.rglob("*")):
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(partial, folder)

@@ -65,3 +65,17 @@ def test_a_full_disk_is_a_message_whoever_notices(tmp_path):
         with pytest.raises(SuperLoRAError, match=r"x cannot be written: (No space left|.*[Nn]o such file)"):
             write_atomically(tmp_path / "x", write)
     assert names(tmp_path) == []
+
+
+def test_files_in_a_folder_get_the_usual_rights(tmp_path):
+    def fill(partial):
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_text("x")
+        (partial / "inner" / "file").chmod(0o600)
+
+    write_folder_atomically(tmp_path / "folder", fill)
+    (tmp_path / "plain").write_text("x")
+    modes = [
+        path.stat().st_mode & 0o777 for path in (tmp_path / "folder" / "inner" / "file", tmp_path / "plain")
+    ]
+    assert modes[0] == modes[1]

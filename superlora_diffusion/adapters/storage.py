@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .. import __version__
 from ..errors import AdapterError, ConfigError, nearest
 from ..files import write_atomically, write_json
 from .attaching import attach_to_targets
@@ -71,7 +71,7 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
     targets = zip(adapter.targets, adapter._shapes, strict=True)
     return {
         "format_version": FORMAT_VERSION,
-        "library_version": metadata.version("superlora-diffusion"),
+        "library_version": __version__,
         "parameters": adapter.num_parameters,
         "scale": adapter.scale,
         "run_scale": adapter.run_scale,

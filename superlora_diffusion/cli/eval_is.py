@@ -52,6 +52,7 @@ def eval_is(
     verbose: Verbose = False,
 ) -> None:
     from ..devices import resolve_device
+    from ..errors import EvaluationError
     from ..evaluation.evaluate import Request, evaluate_run
     from ..evaluation.plot import plot_front
     from ..progress import Reporter
@@ -68,9 +69,13 @@ def eval_is(
         with Reporter(f"draw {Path(run).name}", 0, "image", quiet=quiet) as reporter:
             records += evaluate_run(run, request, records, reporter.restart, reporter.advance)
     records = [record for i, record in enumerate(records) if record not in records[:i]]
-    plot = plot or Path(runs[0]) / "is-distance.png"
+    plot = plot or Path(runs[0]).expanduser() / "is-distance.png"
     _print(records, runs, as_json)
-    plot_front(records, plot)
+    try:
+        plot_front(records, plot)
+    except EvaluationError as error:  # runs measured in different ways: the table has said how
+        typer.echo(f"No plot: {error}", err=True)
+        return
     if not as_json:
         typer.echo(f"Plot:   {plot}")
 

@@ -74,5 +74,6 @@ def _print_plan(config, as_json: bool) -> None:
     typer.echo(to_yaml(config))
     for target in plan["targets"]:
         typer.echo(f"  {target['name']:60} {target['out_features']} x {target['in_features']}")
-    typer.echo(f"{len(plan['targets'])} targets with {plan['target_weights']:,} weights")
+    if plan["targets"]:
+        typer.echo(f"{len(plan['targets'])} targets with {plan['target_weights']:,} weights")
     typer.echo(f"{plan['parameters']:,} numbers train, at learning rate {plan['learning_rate']:g}")

@@ -57,6 +57,11 @@ def _class_names(arrays: dict[str, np.ndarray], file: Path) -> tuple[str, ...]:
     if "class_names" not in arrays:
         labels = arrays["labels"]
         usable = labels.dtype.kind in "iu" and labels.size
+        if usable and labels.max() >= labels.size:
+            raise DataError(
+                f"{file}: label {labels.max()} is out of range for {labels.size} images; expected classes 0, 1, 2, "
+                "... with at least one image each. Number them anew, or give class_names."
+            )
         return tuple(str(index) for index in range(int(labels.max()) + 1 if usable else 0))
     names = arrays["class_names"]
     if names.ndim != 1 or names.dtype.kind != "U":

@@ -102,7 +102,10 @@ def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
     """(name, parameters, weights, context in which the network is that model)."""
     base = base_digest(source.base)
     if source.adapter is None:
-        yield source.name, 0, base, nullcontext
+        # A network trained from nothing is a base; one that was fine-tuned whole cost all of its weights.
+        fresh = source.config.base.build is not None
+        count = 0 if fresh else sum(parameter.numel() for parameter in source.base.unet.parameters())
+        yield source.name, count, base, nullcontext
         return
     yield BASE, 0, base, source.adapter.disabled
     yield source.name, source.adapter.num_parameters, source.weights, lambda: _merged(source)
@@ -126,7 +129,9 @@ def _protocol(source: Source, request: Request) -> _Protocol:
     settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
     sampling = SamplingSettings(**{**config.sampling.model_dump(), **request.sampling})
     base = source.base
-    data = config.data if request.real is None else DataConfig(name=request.real, root=config.data.root)
+    data = config.data
+    if request.real is not None:
+        data = DataConfig(**{**config.data.model_dump(), "name": request.real, "limit": None})
     if base.null_class is None and sampling.guidance_scale != 1 and "guidance_scale" not in request.sampling:
         sampling = sampling.model_copy(update={"guidance_scale": 1.0})
     names = base.class_names or None

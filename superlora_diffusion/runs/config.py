@@ -56,7 +56,7 @@ class ValidationSettings(Settings):
     every: int = Field(200, ge=1)
     """Steps between two measurements."""
     images: int = Field(512, ge=1)
-    """Held-out images used, the first of the test split in a fixed order."""
+    """Held-out images used, evenly spread over the test split."""
     seed: int = Field(1234, ge=0)
 
 

@@ -60,7 +60,11 @@ def prepare_drawing(
     count = request.count or columns * _PER_CLASS
     indices = np.resize(np.array(chosen or [0]), count)
     if out is None:
-        out = Path(path) / "samples" / "sample" if source.config else Path(f"samples-{source.name}")
+        out = (
+            Path(path).expanduser() / "samples" / "sample"
+            if source.config
+            else Path(f"samples-{source.name}")
+        )
     source.base.unet.to(device)
     return Drawing(source, request, settings, indices, columns, out)
 
@@ -79,7 +83,7 @@ def choose_classes(text: str | None, base: Base) -> list[int]:
     for word in (word.strip() for word in text.split(",")):
         if word in base.class_names:
             chosen.append(base.class_names.index(word))
-        elif word.isdigit() and int(word) < base.classes:
+        elif word.isdecimal() and int(word) < base.classes:
             chosen.append(int(word))
         else:
             raise ConfigError(

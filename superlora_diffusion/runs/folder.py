@@ -116,13 +116,20 @@ class RunFolder:
             lock.release()
 
 
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def environment() -> dict[str, Any]:
     """Versions and platform, as written beside a run."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "command": sys.argv,
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "libraries": {name: _version(name) for name in _LIBRARIES},
     }
 
 

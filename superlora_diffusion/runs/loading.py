@@ -33,11 +33,15 @@ class _Loader(yaml.SafeLoader):
 
 
 # "no" is a value of train.mixed_precision and could be a class: only true and false are booleans (YAML 1.2).
-_OWN = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
+# A date is a natural name of a run, and 1:30 is no number.
+_OWN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OWN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][\d_]*)$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
@@ -54,7 +58,7 @@ def configs_folder() -> Path:
 
 
 def packaged_configs() -> dict[str, Path]:
-    """The packaged configs by name ("demo", "paper/lora")."""
+    """The packaged configs by name ("demo", ...)."""
     folder = configs_folder()
     return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
 

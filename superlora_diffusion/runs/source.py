@@ -10,7 +10,7 @@ import torch
 
 from ..adapters.module import SuperLoRA
 from ..adapters.storage import CONFIG, load_adapter, read_adapter_config
-from ..errors import BaseModelError, RunError
+from ..errors import BaseModelError, ConfigError, RunError
 from ..models.base import Base
 from ..models.config import BaseSettings
 from ..models.storage import load_base
@@ -43,11 +43,13 @@ def open_source(path: str, base: str | None = None) -> Source:
         BaseModelError, AdapterError: if a part cannot be loaded.
     """
     folder = Path(path).expanduser()
+    if base is not None and not (folder / "adapter").is_dir() and not (folder / CONFIG).is_file():
+        raise ConfigError(f"--base {base} goes with an adapter, and {path} holds none; leave it out.")
     if (folder / "config.yaml").is_file():
         return _open_run(folder, base)
     if (folder / CONFIG).is_file():
         return _open_adapter(folder, base)
-    return Source(folder.name or path, load_base(BaseSettings(path=base or path)))
+    return Source(folder.name or path, load_base(BaseSettings(path=path)))
 
 
 def _open_run(folder: Path, base: str | None) -> Source:
@@ -66,7 +68,8 @@ def _open_run(folder: Path, base: str | None) -> Source:
 
 
 def _open_adapter(folder: Path, base: str | None) -> Source:
-    base = base or read_adapter_config(folder)["base"]["id"]
+    described = read_adapter_config(folder).get("base")
+    base = base or (described.get("id") if isinstance(described, dict) else None)
     if base is None:
         raise RunError(f"{folder} does not say which base it was trained on; give it with --base.")
     try:

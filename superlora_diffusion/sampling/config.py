@@ -28,6 +28,6 @@ class SamplingSettings(Settings):
     def _say_why_heun_is_refused(cls, value: object) -> object:
         if value == "heun":
             raise ValueError(
-                "got 'heun': it cannot start from zero terminal SNR. Use ddim, dpm++2m, euler or unipc."
+                "got 'heun': it cannot start from zero terminal SNR. Use ddpm, ddim, dpm++2m, euler or unipc."
             )
         return value

@@ -47,7 +47,11 @@ def save_checkpoint(
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    found = [path for path in folder.glob("step-*") if (path / "state.json").is_file()]
+    found = [
+        path
+        for path in folder.glob("step-*")
+        if path.name[5:].isdecimal() and (path / "state.json").is_file()
+    ]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 

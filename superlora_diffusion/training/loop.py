@@ -19,6 +19,7 @@ from ..adapters.storage import AdapterCard
 from ..data.augmentation import augment
 from ..devices import resolve_device
 from ..errors import RunError, SuperLoRAError
+from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
 from ..models.storage import save_base
 from ..progress import Reporter
@@ -160,7 +161,9 @@ class Trainer:
             trim_metrics(self.folder.metrics, self.step)
             describe_data(self.folder.path / "data.json", self.data)
         if config.log.trackers:
-            self.accelerator.init_trackers("tracker", config={"output": config.output, "seed": config.seed})
+            self.accelerator.init_trackers(
+                "superlora-diffusion", config={"output": config.output, "seed": config.seed}
+            )
         what = "all weights of the network" if self.trainee.adapter is None else "the adapter"
         rate = f"learning rate {config.learning_rate:g}"
         self.reporter.say(
@@ -257,7 +260,7 @@ class Trainer:
 
     def _record(self, **values: float) -> None:
         if self.accelerator.is_main_process:
-            with self.folder.metrics.open("a") as file:
+            with explain_write_errors(self.folder.metrics), self.folder.metrics.open("a") as file:
                 file.write(json.dumps({"step": self.step, **values}) + "\n")
         if self.config.log.trackers:
             self.accelerator.log(values, step=self.step)

@@ -331,3 +331,9 @@ def test_only_our_own_errors_become_messages(monkeypatch, here):
     with pytest.raises(ZeroDivisionError):
         call("train", "-c", "demo")
     assert not issubclass(ZeroDivisionError, SuperLoRAError)
+
+
+def test_another_base_goes_with_an_adapter_alone(here):
+    result = call("sample", "base", "--base", "base", "--out", "x")
+    assert result.exit_code == 2 and "--base base goes with an adapter" in result.stderr
+    assert not (here / "x").exists()

@@ -92,3 +92,9 @@ def test_what_is_no_npz(content, tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         load(tmp_path / "absent.npz")
+
+
+def test_a_label_far_beyond_the_images_is_refused_before_names_are_made(tmp_path):
+    path = save(tmp_path, images=np.zeros((3, 4, 4), np.uint8), labels=np.array([0, 1, 2**40]))
+    with pytest.raises(DataError, match=r"label 1099511627776 is out of range for 3 images"):
+        load(path)

@@ -140,9 +140,12 @@ def test_a_base_that_changed_is_drawn_anew(scored, place, tmp_path, monkeypatch)
     assert len(scored.drawn) == 3
 
 
-def test_a_run_of_method_full_is_one_record_without_parameters(scored):
+def test_a_base_fine_tuned_whole_is_one_record_with_all_its_weights(scored, place):
+    from superlora_diffusion.runs.source import open_source
+
     (record,) = scored("full")
-    assert (record.name, record.parameters) == ("full", 0) and len(scored.drawn) == 1
+    count = sum(parameter.numel() for parameter in open_source(str(place / "full")).base.unet.parameters())
+    assert (record.name, record.parameters) == ("full", count) and count > 1000 and len(scored.drawn) == 1
 
 
 def test_the_network_is_the_base_again_afterwards(place, tmp_path):

@@ -243,7 +243,7 @@ def test_tensorboard_gets_the_numbers_of_the_metrics(config, train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train(config(log={"every": 2, "trackers": ["tensorboard"]}))
-    events = EventAccumulator(str(train.last.folder.path / "tracker"))
+    events = EventAccumulator(str(train.last.folder.path / "superlora-diffusion"))
     events.Reload()
     for key in ("loss", "validation_loss", "learning_rate"):
         told = {event.step: event.value for event in events.Scalars(key)}
