@@ -39,6 +39,8 @@ class AdapterCard:
 
     base: str | None = None
     """The base: an embedded name, a folder or a hub id."""
+    base_settings: Mapping[str, Any] = field(default_factory=dict)
+    """How the base was read, where it does not say so itself (revision, null class, class names)."""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,7 +81,11 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
         "targets": [{**target._asdict(), "shape": list(shape)} for target, shape in targets],
         "projection_checksum": checksum(adapter.arrays()),
         "projection_stored": stored,
-        "base": {"id": card.base, "fingerprint": fingerprint(base_weights(adapter))},
+        "base": {
+            "id": card.base,
+            "settings": dict(card.base_settings),
+            "fingerprint": fingerprint(base_weights(adapter)),
+        },
         "data": dict(card.data),
         "training": dict(card.training),
     }

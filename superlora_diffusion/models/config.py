@@ -10,6 +10,8 @@ from ..errors import ConfigError
 from ..settings import Settings
 
 EMBEDDED_BASE = "synthdigits-16"
+# What must be remembered of a base that does not say it itself, to read it again in the same way.
+FOREIGN_BASE_FIELDS = ("revision", "null_class", "class_names")
 
 
 class NoiseScheduleSettings(Settings):

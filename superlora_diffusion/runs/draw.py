@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +113,10 @@ def draw(drawing: Drawing, on_batch: Callable[[int], None] = lambda done: None) 
     else:
         with source.adapter.cached():
             images = generate(*arguments, on_batch=on_batch)
+    earlier = _earlier_files(drawing.folder)
     files = _WRITERS[request.format](drawing, images)
+    for path in earlier - set(files):
+        path.unlink(missing_ok=True)
     written = _describe(drawing, files)
     write_json(drawing.folder / "samples.json", written)
     return written
@@ -145,6 +149,15 @@ def _write_npz(drawing: Drawing, images: np.ndarray) -> list[Path]:
     np.savez_compressed(packed, images=images, labels=drawing.indices.astype(np.int64), class_names=names)
     write_atomically(path, lambda partial: partial.write_bytes(packed.getvalue()))
     return [path]
+
+
+def _earlier_files(folder: Path) -> set[Path]:
+    """What an earlier call wrote into the folder and would stay beside the new images."""
+    try:
+        listed = json.loads((folder / "samples.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {folder / Path(name).name for name in listed}
 
 
 _WRITERS = {"grid": _write_grid, "png": _write_pngs, "npz": _write_npz}

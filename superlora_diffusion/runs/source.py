@@ -69,11 +69,13 @@ def _open_run(folder: Path, base: str | None) -> Source:
 
 def _open_adapter(folder: Path, base: str | None) -> Source:
     described = read_adapter_config(folder).get("base")
-    base = base or (described.get("id") if isinstance(described, dict) else None)
-    if base is None:
+    stored = described if isinstance(described, dict) else {}
+    if base is None and stored.get("id") is None:
         raise RunError(f"{folder} does not say which base it was trained on; give it with --base.")
+    remembered = stored.get("settings") or {}
+    settings = BaseSettings(path=base) if base else BaseSettings(path=stored["id"], **remembered)
     try:
-        return _attach(folder.resolve().name, folder, BaseSettings(path=base), None)
+        return _attach(folder.resolve().name, folder, settings, None)
     except BaseModelError as error:
         raise BaseModelError(
             f"{folder}: {error} Another place of its base can be given with --base."

@@ -21,6 +21,7 @@ from ..devices import resolve_device
 from ..errors import RunError, SuperLoRAError
 from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
+from ..models.config import FOREIGN_BASE_FIELDS
 from ..models.storage import save_base
 from ..progress import Reporter
 from ..runs.config import RunConfig
@@ -369,7 +370,8 @@ class Trainer:
             if self.trainee.adapter is None:
                 save_base(self.base, self.folder.base, {"data": data, "training": trained})
             else:
-                card = AdapterCard(base=self.base.name, data=data, training=trained)
+                read = self.config.base.model_dump(mode="json", include=set(FOREIGN_BASE_FIELDS))
+                card = AdapterCard(base=self.base.name, base_settings=read, data=data, training=trained)
                 self.trainee.adapter.save_pretrained(self.folder.adapter, card=card)
 
     def close_trackers(self) -> None:

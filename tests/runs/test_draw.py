@@ -219,3 +219,14 @@ def test_the_digest_of_a_base_sees_its_weights_and_no_adapter(place):
     with torch.no_grad():
         source.base.unet.conv_out.bias[0] += 1e-6
     assert base_digest(source.base) != base_digest(make_base())
+
+
+def test_fewer_images_leave_no_earlier_ones_beside_them(tmp_path):
+    write_base(tmp_path / "base")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.png").write_bytes(b"not ours")
+    for count in (6, 2):
+        request = SampleRequest(count=count, format="png", sampling={"steps": 1})
+        draw(prepare_drawing(str(tmp_path / "base"), None, request, torch.device("cpu"), tmp_path / "out"))
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["0000-ash.png", "0001-birch.png", "mine.png", "samples.json"]
