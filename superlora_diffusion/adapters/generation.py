@@ -5,12 +5,12 @@ Everything is fp32 and row-major; autocast is off, so that an update does not de
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from ..randomness import generator_for
 from .factoring import cp, first_entries, kronecker, tucker
 from .grouping import split_groups
 from .plan import AdapterPlan, GroupPlan, PartPlan, TensorPlan
@@ -76,10 +76,5 @@ def start_tensor(tensor: TensorPlan, seed: int) -> Tensor:
     """The start of one trained tensor: zeros, or normal numbers from a CPU generator of its own."""
     if tensor.std == 0:
         return torch.zeros(tensor.shape, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(_start_seed(tensor.name, seed))
+    generator = generator_for("start", seed, tensor.name)
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float32) * tensor.std
-
-
-def _start_seed(name: str, seed: int) -> int:
-    digest = hashlib.sha256(f"superlora-start:{seed}:{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

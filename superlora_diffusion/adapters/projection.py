@@ -15,17 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..randomness import generator_for
 from .arithmetic import power_of_two_above
 
 Arrays = dict[str, Tensor]
 
 _LARGEST_RADIX = 64  # measured: matrix products of side 16 to 64 beat butterflies by far
-
-
-def projection_generator(seed: int, group: int) -> torch.Generator:
-    """The generator of one group's arrays."""
-    digest = hashlib.sha256(f"superlora-projection:{seed}:{group}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def draw_arrays(kind: str, n: int, seed: int, group: int) -> Arrays:
@@ -37,7 +32,7 @@ def draw_arrays(kind: str, n: int, seed: int, group: int) -> Arrays:
     """
     if kind == "none":
         return {}
-    generator = projection_generator(seed, group)
+    generator = generator_for("projection", seed, group)
     if kind == "shuffle":
         return {"permutation": _permutation(n, generator)}
     d = power_of_two_above(n)

@@ -6,7 +6,6 @@ so neither the batch size nor the device nor the number of images changes it (be
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -16,14 +15,14 @@ from torch import Tensor
 from ..errors import SamplingError
 from ..models.base import Base
 from ..models.conditioning import guide
+from ..randomness import generator_for
 from .config import SamplingSettings
 from .schedulers import make_scheduler
 
 
 def image_generator(seed: int, index: int) -> torch.Generator:
     """The CPU generator of image ``index`` under ``seed``."""
-    digest = hashlib.sha256(f"superlora-image:{seed}:{index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return generator_for("image", seed, index)
 
 
 @torch.no_grad()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-
-def generator_for(purpose: str, *numbers: int) -> torch.Generator:
-    """A CPU generator of its own for a purpose and a place in the run; independent of all global state."""
-    digest = hashlib.sha256(":".join([f"superlora-{purpose}", *map(str, numbers)]).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+from ..randomness import generator_for
 
 
 def batch_indices(count: int, batch_size: int, step: int, seed: int, rank: int = 0, world: int = 1) -> Tensor:

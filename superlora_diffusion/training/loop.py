@@ -24,9 +24,10 @@ from ..models.conditioning import drop_classes
 from ..models.config import FOREIGN_BASE_FIELDS
 from ..models.storage import save_base
 from ..progress import Reporter
+from ..randomness import generator_for
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder, trim_metrics
-from .batches import batch_indices, generator_for
+from .batches import batch_indices
 from .checkpoints import (
     Tensors,
     explain_broken,

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from .batches import generator_for
+from ..randomness import generator_for
 from .losses import denoising_loss
 
 _CHUNK = 128  # fixed, so that a result does not depend on the training batch size

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from superlora_diffusion.training.batches import batch_indices, generator_for
+from superlora_diffusion.randomness import generator_for
+from superlora_diffusion.training.batches import batch_indices
 
 
 def walk(count, batch_size, steps, seed=0, world=1):
