@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 
-_HELP = """Score runs: Inception Score, its distance to the real images' score, FID, accuracy, parameters.
+_HELP = """Score runs: Inception Score, its distance to the real images' score, FID, KID, precision, recall, accuracy.
 
 Draws images of each run's base and adapter with classes in the data's proportions and scores them and the
 real test images alike. Scores go to scores.json in each run folder; what is scored already is not drawn
@@ -20,6 +20,8 @@ Examples:
   superlora-diff eval-is runs/demo
 
   superlora-diff eval-is runs/demo --images 500 --splits 5 --steps 10
+
+  superlora-diff eval-is runs/demo --metrics is,fid --only adapter
 
   superlora-diff eval-is runs/demo --json
 """
@@ -32,6 +34,12 @@ def register(app: typer.Typer) -> None:
 def eval_is(
     runs: Annotated[list[str], typer.Argument(help="Finished run folders.", show_default=False)],
     images: Annotated[int | None, typer.Option(help="Generated images (and real ones).")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Which scores: is,fid,kid,prc,accuracy; all by default.")
+    ] = None,
+    only: Annotated[
+        Literal["base", "adapter"] | None, typer.Option(help="Score only the base, or only what was trained.")
+    ] = None,
     splits: Annotated[int | None, typer.Option(help="Parts for the score's mean and deviation.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the images and of the shuffle.")] = None,
     extractor: Annotated[str | None, typer.Option(help="auto, digits or inception.")] = None,
@@ -60,10 +68,18 @@ def eval_is(
     set_verbosity(verbose)
     values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
     request = Request(
-        images, splits, seed, extractor, extractor_path, real,
-        {key: value for key, value in values.items() if value is not None},
-        resolve_device(device), again,
-    )  # fmt: skip
+        images=images,
+        splits=splits,
+        seed=seed,
+        extractor=extractor,
+        extractor_path=extractor_path,
+        real=real,
+        sampling={key: value for key, value in values.items() if value is not None},
+        device=resolve_device(device),
+        again=again,
+        metrics=metrics,
+        only=only,
+    )
     records: list = []
     for run in runs:
         with Reporter(f"draw {Path(run).name}", 0, "image", quiet=quiet) as reporter:
@@ -71,6 +87,9 @@ def eval_is(
     records = [record for i, record in enumerate(records) if record not in records[:i]]
     plot = plot or Path(runs[0]).expanduser() / "is-distance.png"
     _print(records, runs, as_json)
+    if any(record.is_distance is None for record in records):
+        typer.echo("No plot: it shows the IS distance, which not every model has (--metrics is).", err=True)
+        return
     try:
         plot_front(records, plot)
     except EvaluationError as error:  # runs measured in different ways: the table has said how

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from ..data.preparation import prepare
 from ..data.records import ImageSet
 from ..errors import EvaluationError
 from ..models.base import Base
-from ..runs.config import EvaluationSettings, RunConfig
-from ..runs.folder import RunFolder
+from ..runs.config import METRICS, EvaluationSettings, Metric, RunConfig
+from ..runs.folder import RunFolder, library_versions
 from ..runs.source import Source, base_digest, open_source
 from ..sampling.config import SamplingSettings
 from ..sampling.producer import generate
@@ -43,6 +44,10 @@ class Request:
     device: object = "cpu"
     again: bool = False
     """Score also what is scored already."""
+    metrics: Sequence[Metric] | str | None = None
+    """Which scores, as a list or with commas between."""
+    only: Literal[None, "base", "adapter"] = None
+    """Score the base alone, or the adapter (or fully trained network) alone; None scores both."""
 
 
 @dataclass
@@ -83,19 +88,40 @@ def evaluate_run(
         raise EvaluationError(f"{path} is no run folder; eval-is needs one, for the data to compare with.")
     source = open_source(path)
     protocol = _protocol(source, request)
-    if folder.scores.is_file() and not request.again:
-        known = known + read_scores(folder.scores)
+    stored = read_scores(folder.scores) if folder.scores.is_file() else []
     records = []
-    for name, parameters, weights, context in _models(source):
+    for name, parameters, weights, context in _chosen(source, request):
         wanted = _settings(protocol, weights, source.base)
         record = _find(known, name, wanted, protocol)
-        if record is None:
+        earlier = record or _find(stored, name, wanted, protocol)
+        if record is None and not request.again:
+            record = earlier
+        # What an earlier record says besides is measured with it, so that nothing is lost when it is replaced.
+        metrics = _united(protocol.settings.metrics, earlier)
+        if record is None or set(metrics) != set(record.metrics):
             on_start(name, protocol.settings.images)
             with context():
-                record = _score(name, parameters, wanted, source.base, protocol, on_batch)
+                record = _score(name, parameters, wanted, source.base, protocol, metrics, on_batch)
         records.append(record)
         write_scores(folder.scores, [record])  # after each, so that an interruption loses one at most
     return records
+
+
+def _united(asked: tuple[Metric, ...], earlier: ScoreRecord | None) -> tuple[Metric, ...]:
+    """The metrics of both, in the usual order."""
+    both = {*asked, *(earlier.metrics if earlier else ())}
+    return tuple(metric for metric in METRICS if metric in both)
+
+
+def _chosen(source: Source, request: Request) -> list[tuple[str, int, str, Callable]]:
+    """The models of a run that were asked for: the base comes first, what was trained last."""
+    models = list(_models(source))
+    if request.only == "base" and len(models) == 1:
+        raise EvaluationError(
+            f"{source.name} trained every weight of its network (method full), so there is no base beside it to "
+            "score; leave out only=base, or score a run with an adapter."
+        )
+    return {None: models, "base": models[:-1], "adapter": models[-1:]}[request.only]
 
 
 def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
@@ -122,9 +148,8 @@ def _merged(source: Source) -> Iterator[None]:
 
 def _protocol(source: Source, request: Request) -> _Protocol:
     config: RunConfig = source.config
-    asked = {
-        key: getattr(request, key) for key in ("images", "splits", "seed", "extractor", "extractor_path")
-    }
+    names = ("images", "splits", "seed", "extractor", "extractor_path", "metrics")
+    asked = {key: getattr(request, key) for key in names}
     given = {key: value for key, value in asked.items() if value is not None}
     settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
     sampling = SamplingSettings(**{**config.sampling.model_dump(), **request.sampling})
@@ -169,7 +194,13 @@ def _find(known: list[ScoreRecord], name: str, wanted: dict, protocol: _Protocol
 
 
 def _score(
-    name: str, parameters: int, wanted: dict, base: Base, protocol: _Protocol, on_batch: Callable[[int], None]
+    name: str,
+    parameters: int,
+    wanted: dict,
+    base: Base,
+    protocol: _Protocol,
+    metrics: tuple[Metric, ...],
+    on_batch: Callable[[int], None],
 ) -> ScoreRecord:
     settings = protocol.settings
     images = generate(
@@ -179,6 +210,13 @@ def _score(
         images = images.repeat(3, axis=-1)
     real = protocol.real
     scores = compute_scores(
-        images, protocol.classes, real.images, real.labels, protocol.extractor, settings.splits, settings.seed
+        images,
+        protocol.classes,
+        real.images,
+        real.labels,
+        protocol.extractor,
+        settings.splits,
+        settings.seed,
+        metrics=metrics,
     )
-    return ScoreRecord.from_scores(name, parameters, scores, wanted)
+    return ScoreRecord.from_scores(name, parameters, scores, wanted, library_versions())

@@ -25,6 +25,8 @@ from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 
 from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
@@ -32,6 +34,9 @@ from superlora_diffusion.evaluation.extractors import load_extractor
 
 ROWS_EXTRACTOR = "superlora-rows"
 DIGITS_EXTRACTOR = "superlora-digits"
+KID_SUBSETS = 100
+NEIGHBOURS = 3
+_PRC_ENTRIES = 2**23  # distances held at once, 64 MiB of doubles, however many images there are
 # Set here and nowhere else: a caller who could switch the cache on would get old scores for new pictures.
 FIXED_OPTIONS = {"cache": False, "cuda": False, "save_cpu_ram": True, "verbose": False}
 
@@ -174,22 +179,76 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     Raises:
         EvaluationError: fewer than two rows, different widths, features that are not finite.
     """
+    scores = _compare(first, second, "FID", 2, fid=True)
+    return max(0.0, scores[KEY_METRIC_FID])
+
+
+def kernel_distance(
+    first: Tensor, second: Tensor, subset_size: int, seed: int, subsets: int = KID_SUBSETS
+) -> tuple[float, float]:
+    """KID (Binkowski et al. 2018): mean and deviation, over random subsets, of the unbiased squared MMD.
+
+    The kernel is (x.y / D + 1)^3. first, second: (N, D) and (M, D), taken as double; each subset is drawn
+    without replacement from both, by ``seed``. Unbiased, so it may be slightly below zero.
+
+    Raises:
+        EvaluationError: fewer rows than ``subset_size`` or a size below two, different widths, features that
+            are not finite.
+    """
+    scores = _compare(
+        first,
+        second,
+        "KID",
+        max(2, subset_size),
+        kid=True,
+        kid_subset_size=subset_size,
+        kid_subsets=subsets,
+        rng_seed=seed,
+    )
+    return scores[KEY_METRIC_KID_MEAN], scores[KEY_METRIC_KID_STD]
+
+
+def precision_recall(generated: Tensor, real: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
+    """Improved precision and recall (Kynkaanniemi et al. 2019), each in [0, 1].
+
+    Precision: share of generated rows within reach of a real one, recall the other way about; a row reaches
+    as far as its ``neighbours``-th nearest neighbour in its own set. generated, real: (N, D) and (M, D),
+    taken as double, because distances between equal rows would come out above zero otherwise.
+
+    Raises:
+        EvaluationError: too few rows to have so many neighbours, different widths, features not finite.
+    """
+    batch = max(1, _PRC_ENTRIES // max(len(generated), len(real)))
+    scores = _compare(
+        generated,
+        real,
+        "precision and recall",
+        neighbours + 1,
+        prc=True,
+        prc_neighborhood=neighbours,
+        prc_batch_size=batch,
+    )
+    return scores[KEY_METRIC_PRECISION], scores[KEY_METRIC_RECALL]
+
+
+def _compare(first: Tensor, second: Tensor, what: str, least: int, **options: Any) -> dict[str, float]:
+    """torch-fidelity's scores of two sets of rows, checked first."""
     for rows in (first, second):
         _check_rows(rows, "features")
-    if first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
+    if first.shape[1] != second.shape[1] or min(len(first), len(second)) < least:
+        number = {2: "two"}.get(least, str(least))
         raise EvaluationError(
-            f"FID got features of shapes {tuple(first.shape)} and {tuple(second.shape)}; it needs the same "
-            "number of columns and at least two rows in each. Use one extractor for both and score more "
-            "images."
+            f"{what} got features of shapes {tuple(first.shape)} and {tuple(second.shape)}; it needs the "
+            f"same number of columns and at least {number} rows in each. Use one extractor for both and score "
+            "more images."
         )
-    scores = run_metrics(
+    return run_metrics(
         input1=TensorRows(first.double()),
         input2=TensorRows(second.double()),
         feature_extractor=ROWS_EXTRACTOR,
-        fid=True,
         batch_size=max(len(first), len(second)),
+        **options,
     )
-    return max(0.0, scores[KEY_METRIC_FID])
 
 
 def _check_rows(rows: Tensor, what: str) -> None:

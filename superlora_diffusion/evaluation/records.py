@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superlora_diffusion.errors import EvaluationError
 from superlora_diffusion.files import write_text
+from superlora_diffusion.runs.config import Metric
 
 if TYPE_CHECKING:
     from superlora_diffusion.evaluation.scores import Scores
+
+Interval = tuple[float, float]
 
 
 class ScoreRecord(BaseModel):
@@ -24,14 +27,28 @@ class ScoreRecord(BaseModel):
     name: str
     parameters: int = Field(ge=0)
     """Trained numbers; 0 for the base."""
-    is_mean: float
-    is_std: float
-    is_stderr: float
-    is_real: float
-    is_real_std: float
-    is_distance: float
-    fid: float
-    accuracy: float | None
+    is_mean: float | None = None
+    is_std: float | None = None
+    is_stderr: float | None = None
+    is_interval: Interval | None = None
+    is_real: float | None = None
+    is_real_std: float | None = None
+    is_distance: float | None = None
+    is_distance_interval: Interval | None = None
+    fid: float | None = None
+    fid_interval: Interval | None = None
+    kid: float | None = None
+    kid_std: float | None = None
+    kid_subset_size: int | None = None
+    kid_interval: Interval | None = None
+    precision: float | None = None
+    precision_interval: Interval | None = None
+    recall: float | None = None
+    recall_interval: Interval | None = None
+    accuracy: float | None = None
+    accuracy_interval: Interval | None = None
+    metrics: tuple[Metric, ...] = ("is", "fid", "accuracy")
+    """What was asked for; by default what records had before they said so."""
     n: int
     splits: int
     shuffle: bool = True
@@ -41,13 +58,21 @@ class ScoreRecord(BaseModel):
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
     """How the images were drawn (sampler, steps, guidance, ...): JSON values."""
+    libraries: dict[str, str | None] = Field(default_factory=dict)
+    """Versions of what drew and scored."""
 
     @classmethod
     def from_scores(
-        cls, name: str, parameters: int, scores: Scores, settings: dict[str, Any] | None = None
+        cls,
+        name: str,
+        parameters: int,
+        scores: Scores,
+        settings: dict[str, Any] | None = None,
+        libraries: dict[str, str | None] | None = None,
     ) -> ScoreRecord:
         """The record of one `Scores`."""
-        return cls(name=name, parameters=parameters, settings=settings or {}, **vars(scores))
+        values = {"settings": settings or {}, "libraries": libraries or {}, **vars(scores)}
+        return cls(name=name, parameters=parameters, **values)
 
     @property
     def protocol(self) -> str:

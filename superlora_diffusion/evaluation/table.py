@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.table import Table
 
 from superlora_diffusion.evaluation.records import ScoreRecord
 
+Cell = Callable[[ScoreRecord], str | None]
+
+
+def _number(name: str, form: str) -> Cell:
+    def cell(record: ScoreRecord) -> str | None:
+        value = getattr(record, name)
+        return None if value is None else format(value, form)
+
+    return cell
+
+
+def _score(record: ScoreRecord) -> str | None:
+    return None if record.is_mean is None else f"{record.is_mean:.3f} ± {record.is_stderr:.3f}"
+
+
 # Heading, text of the cell. ± is the standard error, as the heading says.
-COLUMNS = (
+FIXED: tuple[tuple[str, Cell], ...] = (
     ("model", lambda record: record.name),
     ("parameters", lambda record: f"{record.parameters:,}"),
-    ("IS ± s.e.", lambda record: f"{record.is_mean:.3f} ± {record.is_stderr:.3f}"),
-    ("IS real", lambda record: f"{record.is_real:.3f}"),
-    ("IS distance ↓", lambda record: f"{record.is_distance:.4f}"),
-    ("FID ↓", lambda record: f"{record.fid:.3f}"),
-    ("accuracy", lambda record: "-" if record.accuracy is None else f"{record.accuracy:.1%}"),
+)
+MEASURED: tuple[tuple[str, Cell], ...] = (
+    ("IS ± s.e.", _score),
+    ("IS real", _number("is_real", ".3f")),
+    ("IS distance ↓", _number("is_distance", ".4f")),
+    ("FID ↓", _number("fid", ".3f")),
+    ("KID ↓", _number("kid", ".4f")),
+    ("precision", _number("precision", ".3f")),
+    ("recall", _number("recall", ".3f")),
+    ("accuracy", _number("accuracy", ".1%")),
 )
 
 
 def scores_table(records: Sequence[ScoreRecord]) -> Table:
     """One row a record in the given order; under it how they were measured and what weakens them.
 
-    Where not all were measured alike, a column numbers the protocols and the caption spells out each.
+    A score that no record has gets no column. Where not all were measured alike, a column numbers the protocols
+    and the caption spells out each.
     """
     protocols = _distinct(record.protocol for record in records)
     mixed = len(protocols) > 1
     table = Table(title="Scores", caption=_caption(records, protocols), caption_justify="left")
-    for heading, _ in COLUMNS:
+    columns = (*FIXED, *((heading, cell) for heading, cell in MEASURED if any(map(cell, records))))
+    for heading, _ in columns:
         table.add_column(
             heading, justify="left" if heading == "model" else "right", no_wrap=heading != "model"
         )
     if mixed:
         table.add_column("measured", justify="right")
     for record in records:
-        cells = [cell(record) for _, cell in COLUMNS]
+        cells = [cell(record) or "-" for _, cell in columns]
         # Names come from folders, and a folder may be called [bold].
         cells[0] = cells[0].replace("[", r"\[")
         table.add_row(*cells, *([f"({protocols.index(record.protocol) + 1})"] if mixed else []))
@@ -45,6 +67,9 @@ def scores_table(records: Sequence[ScoreRecord]) -> Table:
 def _caption(records: Sequence[ScoreRecord], protocols: list[str]) -> str:
     if len(protocols) > 1:
         protocols = [f"({number}) {protocol}" for number, protocol in enumerate(protocols, 1)]
+        protocols.append(
+            "Only rows of the same number can be compared; --again scores with the options given."
+        )
     notes = _distinct(note for record in records for note in record.notes)
     return "\n".join([*protocols, *(f"note: {note}" for note in notes)])
 

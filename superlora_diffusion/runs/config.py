@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ..adapters.config import SuperLoRAConfig
 from ..data.config import DataConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..models.config import BaseSettings
 from ..sampling.config import SamplingSettings
 from ..settings import Settings
@@ -17,6 +17,8 @@ LrSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
 ]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Metric = Literal["is", "fid", "kid", "prc", "accuracy"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class TrainSettings(Settings):
@@ -84,6 +86,8 @@ class LogSettings(Settings):
 class EvaluationSettings(Settings):
     """How ``eval-is`` scores."""
 
+    metrics: tuple[Metric, ...] = Field(METRICS, min_length=1)
+    """Which scores: is (Inception Score), fid, kid, prc (precision and recall), accuracy."""
     images: int = Field(1000, ge=2)
     """Number of generated images, and of real ones."""
     splits: int = Field(10, ge=1)
@@ -93,6 +97,20 @@ class EvaluationSettings(Settings):
     """auto, digits or inception."""
     extractor_path: str | None = None
     """Weights of the extractor, where it does not bring its own."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _each_metric_once(cls, value: object) -> object:
+        """Names with commas between are a list too; each counts once, in the usual order."""
+        if isinstance(value, str):
+            value = [word.strip() for word in value.split(",") if word.strip()]
+        if not isinstance(value, list | tuple):
+            return value
+        for name in value:
+            if name not in METRICS:
+                text = f"got {name!r}.{nearest(str(name), METRICS)} Accepted: {', '.join(METRICS)}."
+                raise ValueError(text)
+        return [name for name in METRICS if name in value]
 
 
 class RunConfig(Settings):

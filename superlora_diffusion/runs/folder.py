@@ -129,8 +129,13 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "command": sys.argv,
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": library_versions(),
     }
+
+
+def library_versions() -> dict[str, str | None]:
+    """Versions of what numbers may depend on; None for what is not installed."""
+    return {name: _version(name) for name in _LIBRARIES}
 
 
 def trim_metrics(path: Path, last_step: int) -> None:

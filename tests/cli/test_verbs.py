@@ -213,6 +213,16 @@ def test_eval_is_prints_a_table_and_leaves_scores_and_a_plot(here):
     assert json.loads(call("eval-is", "runs/demo", "--json", "-q").stdout) == records
 
 
+def test_some_metrics_of_the_adapter_alone(here, tmp_path):
+    call("train", "-q", "-c", "mine.yaml", f"output={tmp_path}/other", "adapter.rank=1")
+    result = call("eval-is", tmp_path / "other", "--metrics", "fid,kid", "--only", "adapter")
+    assert result.exit_code == 0 and "KID" in result.stdout and "IS" not in result.stdout.split("Scores:")[0]
+    assert "No plot" in result.stderr and "base" not in result.stdout
+    (record,) = json.loads((tmp_path / "other/scores.json").read_text())
+    assert record["is_mean"] is None and record["kid"] is not None
+    assert "Did you mean 'kid'" in fails(2, "eval-is", tmp_path / "other", "--metrics", "kdi")
+
+
 def test_several_runs_share_one_base_and_one_plot(here, tmp_path):
     call("train", "-q", "-c", "mine.yaml", f"output={tmp_path}/other", "adapter.rank=1")
     words = ("eval-is", "runs/demo", tmp_path / "other", "--plot", tmp_path / "deep/plot.png", "--images", 6)

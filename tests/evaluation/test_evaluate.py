@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import run_config, write_base, write_data
 
-from superlora_diffusion.errors import DataError, EvaluationError, RunError
+from superlora_diffusion.errors import ConfigError, DataError, EvaluationError, RunError
 from superlora_diffusion.evaluation import evaluate
 from superlora_diffusion.evaluation.evaluate import Request, evaluate_run
 from superlora_diffusion.evaluation.scores import compute_scores
@@ -117,6 +117,31 @@ def test_another_protocol_is_another_measurement(scored, tmp_path, other):
     records = scored("one", **other)
     assert len(scored.drawn) == 4 and len(stored(tmp_path / "one")) == 4
     assert [record.name for record in records] == ["base", "one"]
+
+
+def test_base_or_adapter_alone(scored, tmp_path):
+    both = scored("one")
+    scored.drawn.clear()
+    assert scored("one", only="base", again=True) == both[:1]
+    assert scored("one", only="adapter", again=True) == both[1:]
+    assert len(scored.drawn) == 2 and len(stored(tmp_path / "one")) == 2
+    assert [record.name for record in scored("full", only="adapter")] == ["full"]
+    with pytest.raises(EvaluationError, match="no base beside it"):
+        scored("full", only="base")
+
+
+def test_metrics_asked_for_later_are_added_and_none_is_lost(scored, tmp_path):
+    (first,) = scored("one", metrics="fid,is", only="adapter")
+    assert (first.metrics, first.kid) == (("is", "fid"), None) and first.fid > 0
+    assert first.libraries["torch-fidelity"] and first.libraries["superlora-diffusion"]
+    (second,) = scored("one", metrics=["kid"], only="adapter")
+    assert second.metrics == ("is", "fid", "kid") and second.kid is not None and second.fid == first.fid
+    assert len(scored.drawn) == 2
+    assert scored("one", metrics=["is", "kid"], only="adapter") == [second] and len(scored.drawn) == 2
+    (third,) = scored("one", metrics=["prc"], only="adapter", again=True)
+    assert third.metrics == ("is", "fid", "kid", "prc") and len(stored(tmp_path / "one")) == 1
+    with pytest.raises(ConfigError, match=r"metrics: got 'fit'\. Did you mean 'fid'\?"):
+        scored("one", metrics="is,fit")
 
 
 def test_the_batch_size_is_no_part_of_the_protocol(scored):

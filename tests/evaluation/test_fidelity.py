@@ -15,6 +15,8 @@ from superlora_diffusion.evaluation.fidelity import (
     TensorRows,
     frechet_distance,
     inception_score,
+    kernel_distance,
+    precision_recall,
     run_metrics,
 )
 
@@ -49,6 +51,35 @@ def slow_frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(((mean_1 - mean_2) ** 2).sum() + np.trace(cov_1) + np.trace(cov_2) - 2 * cross)
 
 
+def slow_kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Binkowski et al. 2018, equation 4, pair by pair: the unbiased squared MMD with (x.y / D + 1)^3."""
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return (float(x @ y) / len(x) + 1) ** 3
+
+    def mean_of_pairs(rows: np.ndarray) -> float:
+        places = range(len(rows))
+        return float(np.mean([kernel(rows[i], rows[j]) for i in places for j in places if i != j]))
+
+    between = np.mean([kernel(x, y) for x in first for y in second])
+    return mean_of_pairs(first) + mean_of_pairs(second) - 2 * float(between)
+
+
+def slow_share_within_reach(points: np.ndarray, centres: np.ndarray, k: int) -> float:
+    """Kynkaanniemi et al. 2019, equations 1 and 2: points inside a ball about any centre, which reaches the
+    centre's k-th nearest neighbour.
+    """
+
+    def distance(x: np.ndarray, y: np.ndarray) -> float:
+        return float(np.sqrt(((x - y) ** 2).sum()))
+
+    reach = [
+        sorted(distance(x, y) for j, y in enumerate(centres) if j != i)[k - 1] for i, x in enumerate(centres)
+    ]
+    inside = [any(distance(p, c) <= r for c, r in zip(centres, reach, strict=True)) for p in points]
+    return float(np.mean(inside))
+
+
 def random_rows(count: int, width: int, seed: int, spread: float = 1.0) -> torch.Tensor:
     """Correlated normal rows, fp32 (count, width), away from zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -76,6 +107,65 @@ def test_fid_equals_the_slow_one(count, other, width):
     expected = slow_frechet_distance(first.numpy(), second.numpy())
     assert expected > 1.0
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("count", "other", "width"), [(40, 40, 24), (33, 33, 3)])
+def test_kid_equals_the_slow_one(count, other, width):
+    first, second = random_rows(count, width, seed=1), random_rows(other, width, seed=2)
+    expected = slow_kernel_distance(first.double().numpy(), second.double().numpy())
+    mean, std = kernel_distance(first, second, subset_size=count, seed=0, subsets=2)
+    assert expected > 1.0 and mean == pytest.approx(expected, rel=1e-9)
+    assert std == pytest.approx(0, abs=1e-9 * mean)  # a whole set has no other subset
+
+
+def test_kid_is_the_mean_over_seeded_subsets():
+    first, second = random_rows(30, 5, seed=1).double(), random_rows(50, 5, seed=2).double()
+    generator = np.random.RandomState(3)
+    drawn = [
+        (generator.choice(30, 12, replace=False), generator.choice(50, 12, replace=False)) for _ in range(4)
+    ]
+    slow = [slow_kernel_distance(first.numpy()[a], second.numpy()[b]) for a, b in drawn]
+    assert kernel_distance(first, second, 12, seed=3, subsets=4) == pytest.approx(
+        (np.mean(slow), np.std(slow))
+    )
+    assert np.std(slow) > 0.01 * np.mean(slow)
+
+
+def test_kid_of_two_samples_of_one_distribution_is_zero_on_average():
+    found = []
+    for seed in range(200):
+        rows = torch.randn(80, 4, generator=torch.Generator().manual_seed(seed))
+        found.append(kernel_distance(rows[:40], rows[40:], 40, 0, 1)[0])
+    assert min(found) < 0 < max(found)  # unbiased, so not clipped
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
+
+
+@pytest.mark.parametrize(("count", "other", "width", "k"), [(60, 60, 2, 3), (40, 55, 6, 3), (31, 30, 2, 1)])
+def test_precision_and_recall_equal_the_slow_ones(count, other, width, k):
+    shift = torch.randn(width, generator=torch.Generator().manual_seed(1))
+    generated, real = random_rows(count, width, seed=4), random_rows(other, width, seed=4, spread=0.8) + shift
+    expected = (
+        slow_share_within_reach(generated.double().numpy(), real.double().numpy(), k),
+        slow_share_within_reach(real.double().numpy(), generated.double().numpy(), k),
+    )
+    assert precision_recall(generated, real, k) == pytest.approx(expected, abs=1e-6)
+    assert expected[0] != expected[1] and all(0.05 < share < 1 for share in expected)
+
+
+def test_precision_and_recall_in_parts_are_the_same(monkeypatch):
+    generated, real = random_rows(90, 4, seed=4), random_rows(70, 4, seed=4, spread=1.5)
+    whole = precision_recall(generated, real)
+    monkeypatch.setattr("superlora_diffusion.evaluation.fidelity._PRC_ENTRIES", 90 * 13)
+    assert precision_recall(generated, real) == whole
+
+
+def test_order_changes_neither_precision_nor_recall_nor_a_whole_kid():
+    generated, real = random_rows(50, 4, seed=4), random_rows(50, 4, seed=4, spread=1.5)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    assert precision_recall(generated[order], real) == precision_recall(generated, real)
+    assert kernel_distance(generated[order], real, 50, 0, 1)[0] == pytest.approx(
+        kernel_distance(generated, real, 50, 0, 1)[0], rel=1e-9
+    )
 
 
 def test_both_equal_the_slow_ones_on_real_digits(extractor, halves):
@@ -178,6 +268,12 @@ def test_broken_rows_are_refused():
         frechet_distance(rows, rows[:1])
     with pytest.raises(EvaluationError, match=r"shape \(0, 3\)"):
         inception_score(rows[:0], 1, 0)
+    with pytest.raises(EvaluationError, match="features of 1 of 10 images are not finite"):
+        kernel_distance(broken, rows, 5, 0)
+    with pytest.raises(EvaluationError, match=r"KID got .*at least 11 rows"):
+        kernel_distance(rows, rows, 11, 0)
+    with pytest.raises(EvaluationError, match=r"precision and recall got .*at least 4 rows"):
+        precision_recall(rows, rows[:3])
 
 
 def test_options_torch_fidelity_would_ignore_are_refused():

@@ -50,6 +50,21 @@ def test_what_is_written_is_read_again(tmp_path):
     )
 
 
+OLD = """[{"name": "demo", "parameters": 1134, "is_mean": 6.5, "is_std": 0.3, "is_stderr": 0.1, "is_real": 9.2,
+  "is_real_std": 0.1, "is_distance": 2.7, "fid": 12.5, "accuracy": null, "n": 1000, "splits": 10, "shuffle": true,
+  "seed": 0, "extractor": "digits", "extractor_hash": "13313ddccf69", "notes": [], "settings": {"steps": 20}}]"""
+
+
+def test_a_file_from_before_kid_and_intervals_is_read(tmp_path):
+    (tmp_path / "scores.json").write_text(OLD)
+    (record,) = read_scores(tmp_path / "scores.json")
+    assert (record.is_mean, record.fid, record.accuracy) == (6.5, 12.5, None)
+    assert record.metrics == ("is", "fid", "accuracy")
+    assert (record.kid, record.precision, record.fid_interval, record.libraries) == (None, None, None, {})
+    again = record.model_copy(update={"kid": 0.5, "metrics": ("is", "fid", "kid")})
+    assert write_scores(tmp_path / "scores.json", [again]) == [again]
+
+
 def test_measuring_again_replaces_in_place(tmp_path):
     path = tmp_path / "scores.json"
     write_scores(path, [make_record("base", 0), make_record("lora", 75776)])
@@ -97,7 +112,7 @@ def test_the_file_has_the_usual_rights(tmp_path):
         ("[{", "no scores could be read"),
         ("{}", "holds a dict, expected a list"),
         ("[3]", "entry 0 is no score record"),
-        ('[{"name": "x"}]', "entry 0 is no score record.*fid: Field required"),
+        ('[{"name": "x"}]', "entry 0 is no score record.*extractor: Field required"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, content, message):
@@ -121,7 +136,9 @@ def test_scores_become_a_record():
     scores = Scores(**values)
     record = ScoreRecord.from_scores("lorta", 1060, scores, {"sampler": "ddim", "steps": 20})
     assert record == make_record()
-    assert set(Scores.__annotations__) | {"name", "parameters", "settings"} == set(ScoreRecord.model_fields)
+    assert set(Scores.__annotations__) | {"name", "parameters", "settings", "libraries"} == set(
+        ScoreRecord.model_fields
+    )
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -135,6 +152,16 @@ def test_the_table_says_what_was_measured_and_how():
         assert expected in text
     assert "N 1,000, 10 splits, shuffled, seed 0, extractor digits 0123456789ab" in text
     assert text.count("extractor") == 1
+
+
+def test_the_table_has_columns_for_what_was_measured_alone():
+    text = printed([make_record(kid=0.01234, precision=0.75, recall=0.5)])
+    for expected in ("KID", "0.0123", "precision", "0.750", "recall", "0.500"):
+        assert expected in text
+    text = printed([make_record(is_mean=None, is_distance=None, is_real=None, accuracy=None)])
+    assert "FID" in text
+    assert not any(heading in text for heading in ("IS", "KID", "precision", "recall", "accuracy"))
+    assert "-" in printed([make_record(), make_record("b", accuracy=None)])
 
 
 def test_the_table_tells_protocols_apart_and_repeats_notes_once():

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from superlora_diffusion.errors import EvaluationError
-from superlora_diffusion.evaluation.fidelity import frechet_distance, inception_score
+from superlora_diffusion.evaluation.fidelity import (
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
 from superlora_diffusion.evaluation.scores import compute_scores
 from superlora_diffusion.evaluation.subsample import choose_evenly
 
@@ -43,12 +48,18 @@ def test_the_numbers_are_those_of_the_parts(extractor, halves):
     assert (scores.is_mean, scores.is_std) == pytest.approx(inception_score(logits, 5, 9), rel=1e-6)
     assert (scores.is_real, scores.is_real_std) == pytest.approx(inception_score(real_logits, 5, 9), rel=1e-6)
     assert scores.fid == pytest.approx(frechet_distance(features, real_features), rel=1e-6)
+    kid = kernel_distance(features, real_features, 500, 9)
+    assert (scores.kid, scores.kid_std) == pytest.approx(kid, rel=1e-5) and scores.kid_subset_size == 500
+    shares = precision_recall(features, real_features)
+    assert (scores.precision, scores.recall) == pytest.approx(shares, abs=2e-3) and shares[0] != shares[1]
 
 
 def test_noise_raises_fid_and_lowers_is_step_by_step(extractor, halves):
     (first, labels), (second, other_labels) = halves
     rows = [
-        compute_scores(noisy(first, level), labels, second, other_labels, extractor)
+        compute_scores(
+            noisy(first, level), labels, second, other_labels, extractor, metrics=["is", "fid", "accuracy"]
+        )
         for level in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     fids = [row.fid for row in rows]
@@ -61,11 +72,13 @@ def test_noise_raises_fid_and_lowers_is_step_by_step(extractor, halves):
 
 def test_shuffled_labels_leave_is_and_destroy_accuracy(extractor, halves):
     (first, labels), (second, other_labels) = halves
+    first, labels, second, other_labels = first[::2], labels[::2], second[::2], other_labels[::2]
     right = compute_scores(first, labels, second, other_labels, extractor)
     shuffled = np.random.default_rng(0).permutation(labels)
     wrong = compute_scores(first, shuffled, second, other_labels, extractor)
     assert wrong.accuracy < 0.2 < 0.96 < right.accuracy
-    assert dataclasses.replace(wrong, accuracy=right.accuracy) == right
+    same = {"accuracy": right.accuracy, "accuracy_interval": right.accuracy_interval}
+    assert dataclasses.replace(wrong, **same) == right
 
 
 def test_one_class_alone_scores_low(extractor, digits, halves):
@@ -75,6 +88,61 @@ def test_one_class_alone_scores_low(extractor, digits, halves):
     only = np.flatnonzero(labels == 3)
     scores = compute_scores(images[only], labels[only], second, other_labels, extractor, splits=2)
     assert scores.is_mean < 1.5 < 7 < scores.is_real
+
+
+def test_mode_collapse_lowers_recall_and_not_precision(extractor, digits):
+    """Real digits of fewer and fewer classes: each as believable as before, covering less and less."""
+    images, labels = digits
+    first, second = images[::2], images[1::2]
+    rows = []
+    for classes in (10, 5, 1):
+        kept = np.resize(np.flatnonzero(labels[::2] < classes), 1000)
+        rows.append(compute_scores(first[kept], None, second, None, extractor, metrics=["prc"]))
+    recalls = [row.recall for row in rows]
+    assert recalls == sorted(recalls, reverse=True) and recalls[0] > 1.5 * recalls[1] > 3 * recalls[2]
+    assert all(row.precision > rows[0].precision - 0.05 for row in rows)
+
+
+def test_only_what_was_asked_for_is_measured(extractor, halves):
+    (first, labels), (second, other_labels) = halves
+    every = compute_scores(first[::5], labels[::5], second[::5], other_labels[::5], extractor)
+    fields = {
+        "is": "is_mean is_std is_stderr is_interval is_real is_real_std is_distance is_distance_interval",
+        "fid": "fid fid_interval",
+        "kid": "kid kid_std kid_subset_size kid_interval",
+        "prc": "precision precision_interval recall recall_interval",
+        "accuracy": "accuracy accuracy_interval",
+    }
+    for metric, names in fields.items():
+        alone = compute_scores(
+            first[::5], labels[::5], second[::5], other_labels[::5], extractor, metrics=[metric]
+        )
+        assert alone.metrics == (metric,)
+        for name in " ".join(fields.values()).split():
+            expected = getattr(every, name) if name in names.split() else None
+            assert getattr(alone, name) == expected, (metric, name)
+            assert getattr(every, name) is not None
+
+
+def test_every_interval_holds_its_score(extractor, halves):
+    (first, labels), (second, other_labels) = halves
+    scores = compute_scores(noisy(first, 0.4), labels, second, other_labels, extractor)
+    for name in ("is_mean", "is_distance", "fid", "kid", "precision", "recall", "accuracy"):
+        low, high = getattr(scores, f"{name.removesuffix('_mean')}_interval")
+        assert low < getattr(scores, name) < high, name
+
+
+def test_what_an_extractor_cannot_say_is_left_out_and_said(extractor, halves):
+    (first, labels), (second, other_labels) = halves
+    other = dataclasses.replace(extractor, predicts_labels=False)
+    scores = compute_scores(first, labels, second, other_labels, other, metrics=["fid", "accuracy"])
+    assert scores.accuracy is None and scores.fid > 0
+    assert any("not the data's: no accuracy" in note for note in scores.notes)
+    with pytest.raises(EvaluationError, match=r"not the data's.*other metrics"):
+        compute_scores(first, labels, second, other_labels, other, metrics=["accuracy"])
+    three = compute_scores(first[:3], labels[:3], second, other_labels, extractor, splits=1)
+    assert three.kid is None and three.precision is None and three.is_interval is None
+    assert any("3 images are too few for KID" in note for note in three.notes)
 
 
 def test_equal_pictures_score_one(extractor, halves):
@@ -89,7 +157,7 @@ def test_batch_size_changes_nothing(extractor, halves):
         compute_scores(first[::5], labels[::5], second[::5], other_labels[::5], extractor, batch_size=size)
         for size in (33, 500)
     )
-    for name in ("is_mean", "is_std", "is_real", "fid", "accuracy"):
+    for name in ("is_mean", "is_std", "is_real", "fid", "kid", "precision", "recall", "accuracy"):
         assert getattr(small, name) == pytest.approx(getattr(large, name), rel=1e-4), name
 
 
@@ -127,21 +195,21 @@ def test_fewer_real_images_cut_the_generated_and_say_so(extractor, halves):
 def test_few_images_are_noted(extractor, halves):
     (first, labels), (second, other_labels) = halves
     notes = compute_scores(first[::20], labels[::20], second, other_labels, extractor).notes
-    assert any(f"FID from 50 images and {extractor.num_features} features" in note for note in notes)
+    for what in ("FID", "KID", "precision and recall"):
+        assert any(f"{what} from 50 images and {extractor.num_features} features" in note for note in notes)
+    assert len([note for note in notes if "192 features" in note]) == 3
     assert any("5 images in a split" in note and "N 500 for 10 splits" in note for note in notes)
 
 
 def test_no_labels_no_accuracy(extractor, halves):
     (first, labels), (second, _) = halves
-    without = compute_scores(first, None, second, None, extractor)
-    assert without.accuracy is None
-    assert without.is_mean == compute_scores(first, labels, second, None, extractor).is_mean
-
-
-def test_accuracy_needs_an_extractor_that_knows_the_classes(extractor, halves):
-    (first, labels), (second, other_labels) = halves
-    foreign = dataclasses.replace(extractor, predicts_labels=False)
-    assert compute_scores(first, labels, second, other_labels, foreign).accuracy is None
+    without, given = (
+        compute_scores(first, asked, second, None, extractor, metrics=["is", "accuracy"])
+        for asked in (None, labels)
+    )
+    assert without.accuracy is None and given.accuracy is not None
+    assert without.is_mean == given.is_mean
+    assert without.notes == ("no classes were asked for: no accuracy",)
 
 
 @pytest.mark.parametrize("which", ["generated", "real"])
@@ -180,7 +248,7 @@ def test_wrong_labels_are_refused(extractor, halves, which, change):
 def test_classes_beyond_the_extractors_are_refused(extractor, halves):
     (first, labels), (second, other_labels) = halves
     with pytest.raises(EvaluationError, match=r"class is 12, but the extractor 'digits' knows 0 to 9"):
-        compute_scores(first, labels + 3, second, other_labels, extractor)
+        compute_scores(first, labels + 3, second, other_labels, extractor, metrics=["accuracy"])
 
 
 @pytest.mark.parametrize(("count", "splits"), [(9, 10), (1, 1), (100, 0)])
