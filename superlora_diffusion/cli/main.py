@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import configs, eval_is, sample, train
+from . import configs, eval_is, sample, sweep, train
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 train.register(app)
 sample.register(app)
 eval_is.register(app)
+sweep.register(app)
 configs.register(app)
 
 

@@ -72,7 +72,8 @@ class RunFolder:
         """
         if not self.config.is_file():
             return
-        old = parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config))
+        # Read as a config, so that a setting which did not exist then counts with its default.
+        old = parse_yaml(to_yaml(self.read_config()), str(self.config))
         new = parse_yaml(to_yaml(config), "config")
         changed = differences({**old, "output": None}, {**new, "output": None})
         if changed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -16,6 +16,7 @@ _PACKAGED = Path(__file__).parent.parent / "configs"  # in a wheel
 _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 
 
+_SWEEPS = "sweeps/"
 _VARIANT = "adapter.variant"
 
 
@@ -58,13 +59,33 @@ def configs_folder() -> Path:
 
 
 def packaged_configs() -> dict[str, Path]:
-    """The packaged configs by name ("demo", ...)."""
+    """The packaged run configs by name ("demo", ...)."""
+    return {name: path for name, path in _packaged().items() if not name.startswith(_SWEEPS)}
+
+
+def packaged_sweeps() -> dict[str, Path]:
+    """The packaged sweeps by name ("sweeps/paper-small", ...)."""
+    return {name: path for name, path in _packaged().items() if name.startswith(_SWEEPS)}
+
+
+def _packaged() -> dict[str, Path]:
     folder = configs_folder()
-    return {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.yaml"))}
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))
+    }
 
 
 def find_config(name: str) -> Path:
-    """The file of a config given by path or by packaged name.
+    """The file of a run's config given by path or by packaged name.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    return find_in(name, "config")
+
+
+def find_in(name: str, kind: Literal["config", "sweep"]) -> Path:
+    """The file of a config or a sweep given by path or by packaged name.
 
     Raises:
         ConfigError: if there is neither.
@@ -72,11 +93,11 @@ def find_config(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    packaged = packaged_configs()
+    packaged = packaged_sweeps() if kind == "sweep" else packaged_configs()
     if name in packaged:
         return packaged[name]
     raise ConfigError(
-        f"config {name!r} is neither a file nor a packaged config.{nearest(name, packaged)} "
+        f"{kind} {name!r} is neither a file nor a packaged {kind}.{nearest(name, packaged)} "
         f"Packaged: {', '.join(packaged)}."
     )
 
@@ -93,18 +114,24 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
     Raises:
         ConfigError: for a file that is no YAML mapping, a malformed override, or faults in the values.
     """
-    path = find_config(name)
-    try:
-        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} cannot be read: {error}") from error
-    for text in sorted(overrides, key=lambda text: not text.startswith(f"{_VARIANT}=")):
-        _override(values, text)
+    values = apply_overrides(read_values(find_config(name)), map(parse_override, overrides))
     values.update({key: value for key, value in given.items() if value is not None})
     try:
         return RunConfig(**values)
     except ConfigError as error:
         raise ConfigError(f"config {name}:\n" + _indent(str(error)), faults=error.faults) from None
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The values in a YAML file.
+
+    Raises:
+        ConfigError: if it cannot be read or is no mapping.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from error
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -137,25 +164,41 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
     return lines
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def parse_override(text: str) -> tuple[str, Any]:
+    """A ``key.path=value`` text as (dotted path, value).
+
+    Raises:
+        ConfigError: if it has another form, or the value is not YAML.
+    """
     path, sign, value = text.partition("=")
-    keys = path.strip().split(".")
-    if not sign or not all(keys):
+    if not sign or not all(path.strip().split(".")):
         raise ConfigError(f"override {text!r} is not of the form key.path=value, such as train.steps=500.")
     try:
-        parsed = yaml.load(value, Loader=_Loader)
+        return path.strip(), yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from error
-    if path.strip() == _VARIANT and isinstance(values.get("adapter"), dict):
+
+
+def apply_overrides(values: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A config's values with (dotted path, value) pairs put in; ``values`` stays as it is."""
+    values = dict(values)
+    for path, value in sorted(overrides, key=lambda pair: pair[0] != _VARIANT):
+        _put(values, path, value)
+    return values
+
+
+def _put(values: dict[str, Any], path: str, value: Any) -> None:
+    if path == _VARIANT and isinstance(values.get("adapter"), dict):
         # Another variant starts the section anew: the file's rank or order belonged to the variant it named.
         values["adapter"] = {
             key: values["adapter"][key] for key in ("targets", "seed") if key in values["adapter"]
         }
-    for key in keys[:-1]:
+    *outer, last = path.split(".")
+    for key in outer:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, dict) else {}
         values = values[key]
-    values[keys[-1]] = parsed
+    values[last] = value
 
 
 def _indent(text: str) -> str:

@@ -1,0 +1,134 @@
+"""``superlora-diff sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+
+_HELP = """Train and score many settings, and write one table of quality against trained parameters.
+
+The same command again goes on where it stopped: finished cells are skipped, failed ones tried again. Every
+cell is an ordinary run folder. The tables (results and summary, CSV and Parquet) are written after every cell.
+
+Examples:
+
+  superlora-diff sweep --config sweeps/paper-small --dry-run
+
+  superlora-diff sweep --config sweeps/paper-small --processes 2
+
+  superlora-diff sweep --config mine.yaml --runner ray --address auto --gpus-per-cell 0.5
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("sweep", help=_HELP)(sweep)
+
+
+def sweep(
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="The sweep's YAML file, or a packaged sweep's name.")
+    ],
+    output: Annotated[str | None, typer.Option(help="The sweep's folder, in place of the file's.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Cells at once (runner local).")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each cell; the cores shared out by default.")
+    ] = None,
+    runner: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; a new local one by default."),
+    ] = None,
+    gpus_per_cell: Annotated[
+        float, typer.Option(min=0, help="GPUs of each cell under Ray, such as 0.25.")
+    ] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="How often Ray repeats a cell whose node died.")] = 3,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the cells, their counts and an estimate of time; run nothing."),
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    from ..sweeps.config import load_sweep
+
+    resolved = load_sweep(config, output=output)
+    set_verbosity(verbose)
+    if dry_run:
+        _print_plan(resolved, device, processes, _threads(threads, processes), as_json)
+        return
+    from ..progress import Reporter
+    from ..sweeps.runners import make_runner
+    from ..sweeps.sweep import run_sweep
+
+    chosen = make_runner(
+        runner, processes=processes, threads=_threads(threads, processes), device=device, address=address,
+        gpus_per_cell=gpus_per_cell, retries=retries,
+    )  # fmt: skip
+    with Reporter("sweep", 0, "job", quiet=quiet) as reporter:
+        result = run_sweep(resolved, chosen, reporter)
+    _print_result(resolved.output, result, as_json)
+    if result.failed or result.unfinished:
+        raise typer.Exit(130 if result.unfinished else 1)
+
+
+def _threads(given: int | None, processes: int) -> int:
+    import os
+
+    return given or max(1, (os.cpu_count() or 1) // processes)
+
+
+def _print_result(output: str, result: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {"output": output, "rows": result.rows, "failed": result.failed, "unfinished": result.unfinished}
+        )
+        return
+    for name, error in result.failed.items():
+        typer.echo(f"failed: {name}: {error}", err=True)
+    if result.unfinished:
+        typer.echo(
+            f"{len(result.unfinished)} cells are not finished. Run the same command again to go on.", err=True
+        )
+    typer.echo(
+        f"{len(result.rows)} finished runs: {Path(output) / 'results.csv'} (a row a setting: summary.csv)"
+    )
+    typer.echo(f"Next: superlora-diff report {output} --out report.html")
+
+
+def _print_plan(resolved: Any, device: str, processes: int, threads: int, as_json: bool) -> None:
+    from ..sweeps.estimate import estimate_seconds
+    from ..sweeps.plan import make_jobs, plan_sweep
+    from ..sweeps.sweep import clock, is_done
+
+    planned = plan_sweep(resolved)
+    jobs = [job for job in make_jobs(resolved, planned) if not is_done(job)]
+    seconds = estimate_seconds(resolved, jobs, device, threads) / processes
+    waiting = {job.name for job in jobs}
+    cells = [
+        {
+            "cell": item.cell.name,
+            "parameters": item.parameters,
+            "learning_rate": None if resolved.learning_rate else item.cell.config.learning_rate,
+            "finished": item.error is None and item.cell.name not in waiting,
+            "error": item.error,
+        }
+        for item in planned
+    ]
+    if as_json:
+        print_json({"cells": cells, "jobs": len(jobs), "estimated_seconds": round(seconds)})
+        return
+    from rich.console import Console
+
+    from ..sweeps.table import cells_table
+
+    console = Console()
+    console.print(cells_table(cells))
+    typer.echo(
+        f"{len(jobs)} jobs to do, about {clock(seconds)} on {processes} processes (measured just now)."
+    )

@@ -1,0 +1,158 @@
+"""``SweepConfig``: which runs a sweep is made of. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ..errors import ConfigError
+from ..runs.loading import find_in, read_values
+from ..settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
+Axis = Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Axes(Settings):
+    """Values over the keys of a run's config: some fixed, some varied."""
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Fixed values by dotted key, such as adapter.variant: lora."""
+    grid: dict[str, Axis] = Field(default_factory=dict)
+    """Lists by dotted key; every combination is a setting."""
+    zip: dict[str, Axis] = Field(default_factory=dict)
+    """Lists of one length by dotted key; the values at the same place go together."""
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Axes:
+        lengths = {key: len(values) for key, values in self.zip.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
+            raise ConfigError(faults=[("zip", f"lists of one length are zipped, but {told}.")])
+        twice = sorted(
+            self.grid.keys() & self.zip.keys() | (self.grid.keys() | self.zip.keys()) & self.set.keys()
+        )
+        if twice:
+            raise ConfigError(
+                faults=[("", f"{', '.join(twice)}: given in more than one of set, grid and zip.")]
+            )
+        return self
+
+
+class NamedSetting(Axes):
+    """A named setting, or a family of them with axes of its own."""
+
+    name: str
+    """Letters, digits and ``. _ + = -``: it names a folder."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"got {value!r}: letters, digits and . _ + = - are accepted, a letter or digit first"
+            )
+        return value
+
+
+class LearningRateSearch(Settings):
+    """The short race that finds a setting's learning rate: hill climbing on the validation loss.
+
+    The method's default and its two neighbours are tried first, then on in the direction that wins, until the
+    winner has a worse neighbour on either side.
+    """
+
+    steps: int = Field(150, ge=1)
+    """Optimiser steps of each try, with a whole learning-rate schedule of their own."""
+    factor: float = Field(2.0, gt=1)
+    """Ratio of neighbouring rates."""
+    start: float | None = Field(None, gt=0)
+    """First rate; null takes the method's own default."""
+    max_tries: int = Field(7, ge=1)
+    """Most rates that are tried for one setting."""
+
+
+class SweepConfig(Settings):
+    """A sweep: settings times seeds, each an ordinary run.
+
+    Raises:
+        ConfigError: listing every fault.
+    """
+
+    output: str
+    """The sweep's folder."""
+    config: str = "demo"
+    """The run config that every cell starts from: a path (from the sweep's file, or from here) or a packaged name."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Fixed values for all cells, by dotted key."""
+    settings: tuple[NamedSetting, ...] = ()
+    """Named settings; none is the one setting that the run config describes."""
+    grid: dict[str, Axis] = Field(default_factory=dict)
+    zip: dict[str, Axis] = Field(default_factory=dict)
+    """Axes that every setting is multiplied with."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    """A run a seed (of the run and of the adapter); means and deviations are over them."""
+    budget: tuple[float, float] | None = None
+    """Fewest and most trained numbers; settings outside are left out. One number is the most."""
+    learning_rate: LearningRateSearch | None = None
+    """How each setting's learning rate is found; null takes what the config says."""
+    score: bool = True
+    """Whether finished runs are scored as ``eval-is`` does."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _one_number_is_the_most(cls, value: Any) -> Any:
+        return (0, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> SweepConfig:
+        faults = []
+        Axes(set=self.set, grid=self.grid, zip=self.zip)
+        names = [setting.name for setting in self.settings]
+        faults += [("settings", f"the name {name!r} is given twice.") for name in _twice(names)]
+        faults += [("seeds", f"{seed} is given twice.") for seed in _twice(self.seeds)]
+        if self.budget is not None and self.budget[0] > self.budget[1]:
+            faults.append(("budget", f"got {list(self.budget)}: the fewest comes first."))
+        keys = {key for part in (self, *self.settings) for key in (*part.set, *part.grid, *part.zip)}
+        for key, instead in _OTHERWISE.items():
+            if key in keys:
+                faults.append(("set", f"{key} is not for a sweep to set: {instead}"))
+        if self.learning_rate is not None and "train.learning_rate" in keys:
+            faults.append(
+                ("learning_rate", "train.learning_rate is set or varied, so there is nothing to search.")
+            )
+        if faults:
+            raise ConfigError(faults=faults)
+        return self
+
+
+_OTHERWISE = {"output": "use the sweep's own output.", "seed": "use the sweep's own seeds."}
+
+
+def _twice(items: Any) -> list[Any]:
+    items = list(items)
+    return sorted({item for item in items if items.count(item) > 1})
+
+
+def load_sweep(name: str, **given: Any) -> SweepConfig:
+    """Read a sweep's file.
+
+    Args:
+        name: a path, or the name of a packaged sweep ("sweeps/paper-small").
+        **given: top-level values that win over the file (None: not given).
+
+    Raises:
+        ConfigError: if there is no such file, or for faults in it.
+    """
+    path = find_in(name, "sweep")
+    values = {**read_values(path), **{key: value for key, value in given.items() if value is not None}}
+    run_config = values.get("config")
+    if isinstance(run_config, str) and (path.parent / run_config).is_file():
+        values["config"] = str(path.parent / run_config)
+    try:
+        return SweepConfig(**values)
+    except ConfigError as error:
+        lines = "\n".join(f"  {line}" for line in str(error).splitlines())
+        raise ConfigError(f"sweep {name}:\n{lines}", faults=error.faults) from None

@@ -1,0 +1,78 @@
+"""How long a sweep will take: a few real steps and network calls on this machine, times what is planned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from ..devices import resolve_device
+from ..models.base import Base
+from ..runs.config import RunConfig
+from ..training.setup import load_or_build_base
+from .config import SweepConfig
+from .jobs import Job
+
+_TRIES = 4  # a race tries the default, its neighbours and, as a rule, one more
+
+
+def estimate_seconds(sweep: SweepConfig, jobs: Sequence[Job], device: str, threads: int) -> float:
+    """Seconds of work in the jobs, in one process: steps and network calls, each timed here and now.
+
+    Every base and batch size is timed once. What an adapter adds to a step is small and left out, and so are
+    the seconds that a worker process needs to start.
+    """
+    torch.set_num_threads(threads)
+    speeds: dict[tuple, tuple[float, float]] = {}
+    total = 0.0
+    for job in jobs:
+        config = RunConfig(**job.config)
+        key = (config.base.model_dump_json(), config.train.batch_size, config.sampling.batch_size)
+        if key not in speeds:
+            speeds[key] = measure_speed(config, load_or_build_base(config), resolve_device(device))
+        total += _cost(job, config, sweep, *speeds[key])
+    return total
+
+
+def _cost(job: Job, config: RunConfig, sweep: SweepConfig, step: float, image_call: float) -> float:
+    if job.kind == "race":
+        return (
+            step * min(_TRIES, job.search.max_tries) * job.search.steps
+            + step * config.validation.images / config.train.batch_size
+        )
+    validations = config.train.steps // config.validation.every + 1
+    work = step * config.train.steps + image_call * validations * config.validation.images
+    if sweep.score:
+        calls = config.sampling.steps * (2 if config.sampling.guidance_scale != 1 else 1)
+        work += image_call * config.evaluation.images * calls
+    return work
+
+
+def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[float, float]:
+    """(seconds of a training step, seconds of a network call for each image), the best of three."""
+    network = base.unet.to(device)
+    network.requires_grad_(True)
+    step = min(
+        _timed(lambda: _call(network, base, config.train.batch_size, device).square().mean().backward())
+        for _ in range(3)
+    )
+    count = min(config.sampling.batch_size, config.evaluation.images)
+    with torch.no_grad():
+        call = min(_timed(lambda: _call(network, base, count, device)) for _ in range(3))
+    network.zero_grad(set_to_none=True)
+    return step, call / count
+
+
+def _call(network: torch.nn.Module, base: Base, count: int, device: torch.device) -> torch.Tensor:
+    images = torch.zeros(count, base.channels, base.size, base.size, device=device)
+    labels = torch.zeros(count, dtype=torch.long, device=device) if base.classes else None
+    return network(images, torch.zeros(count, dtype=torch.long, device=device), class_labels=labels).sample
+
+
+def _timed(work) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

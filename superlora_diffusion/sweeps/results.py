@@ -1,0 +1,67 @@
+"""What a finished cell says of itself: one row of the results table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.records import read_scores
+from ..runs.family import family_of
+from ..runs.folder import RunFolder
+
+CARD = "cell.json"
+SCORES = ("is_distance", "is_mean", "is_stderr", "fid", "kid", "precision", "recall", "accuracy")
+COLUMNS = (
+    "setting", "family", "target", "parameters", "seed", "lr", "steps", "val_loss", "is_distance", "fid", "kid",
+    "accuracy",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def read_row(run: Path) -> Row | None:
+    """The row of a finished run; None if it is not finished. Scores it lacks are None."""
+    folder = RunFolder(run)
+    if not folder.config.is_file():
+        return None
+    config = folder.read_config()
+    if not folder.is_finished(config):
+        return None
+    card = read_card(run)
+    scores = own_scores(run)
+    return {
+        "setting": card.get("setting", run.resolve().name),
+        "family": family_of(config),
+        "target": config.data.name,
+        "parameters": card.get("parameters", scores.get("parameters")),
+        "seed": config.seed,
+        "lr": config.learning_rate,
+        "steps": config.train.steps,
+        "val_loss": last_validation_loss(run),
+        **{name: scores.get(name) for name in SCORES},
+    }
+
+
+def own_scores(run: Path) -> dict[str, Any]:
+    """The newest record of the run itself (not its base's); empty if it was not scored."""
+    path = RunFolder(run).scores
+    if not path.is_file():
+        return {}
+    own = [record for record in read_scores(path) if record.name == run.resolve().name]
+    return own[-1].model_dump(mode="json") if own else {}
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """What the sweep wrote beside its cell; empty for a run of no sweep."""
+    try:
+        return json.loads((run / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def last_validation_loss(run: Path) -> float | None:
+    """The last validation loss a run measured, None if it measured none."""
+    lines = map(json.loads, RunFolder(run).metrics.read_text(encoding="utf-8").splitlines())
+    losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    return losses[-1] if losses else None

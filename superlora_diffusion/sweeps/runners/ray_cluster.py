@@ -1,0 +1,141 @@
+"""The runner on a Ray cluster: every job a Ray task, repeated elsewhere when its node dies.
+
+All nodes must see the sweep's folder and the data at the same paths (shared storage) and have this package
+installed: results go into the run folders, as they do under the local runner.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ...errors import ConfigError, SuperLoRAError
+from ..jobs import Job, Outcome, do_job
+
+_LOCK_SECONDS = 120  # how long the processes of a dead node may hold a run folder before they are gone, too
+
+
+class RayRunner:
+    """Jobs as Ray tasks on a running cluster, or on a local one started for the sweep."""
+
+    def __init__(
+        self, threads: int, device: str, address: str | None, gpus_per_cell: float, retries: int
+    ) -> None:
+        """Args: CPUs of each task, its device, the cluster's address (None starts a local one), GPUs, retries.
+
+        Raises:
+            ConfigError: if Ray is not installed.
+            SuperLoRAError: if the cluster cannot be reached, or has no room for a single task.
+        """
+        self.ray = _import_ray()
+        self.threads, self.device, self.gpus = threads, device, gpus_per_cell
+        _connect(self.ray, address)
+        # A repeated task goes on from the last checkpoint in its run folder.
+        options = {"num_cpus": threads, "num_gpus": gpus_per_cell, "max_retries": retries}
+        self.task = self.ray.remote(**options)(_do_remotely)
+        self.running: dict[Any, tuple[Job, float]] = {}
+        if self._places() < 1:
+            self.close()
+            raise SuperLoRAError(
+                f"the cluster has no node with {threads} CPUs and {gpus_per_cell:g} GPUs free for a cell; it has "
+                f"{self.totals}. Ask for less with --threads and --gpus-per-cell."
+            )
+
+    def _places(self) -> int:
+        """How many jobs the nodes that are alive can hold at once."""
+        self.totals = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        places = 0
+        for resources in self.totals:
+            wanted = ((self.threads, resources.get("CPU", 0)), (self.gpus, resources.get("GPU", 0)))
+            places += int(min(there // each for each, there in wanted if each))
+        return places
+
+    def free(self) -> bool:
+        return len(self.running) < max(1, self._places())
+
+    def submit(self, job: Job) -> None:
+        reference = self.task.remote(job, self.threads, self.device, os.getcwd())
+        self.running[reference] = (job, time.perf_counter())
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        return [self._outcome(reference) for reference in ready]
+
+    def _outcome(self, reference: Any) -> Outcome:
+        job, began = self.running.pop(reference)
+        seconds = round(time.perf_counter() - began, 1)
+        try:
+            return self.ray.get(reference)
+        except (self.ray.exceptions.TaskCancelledError, KeyboardInterrupt):
+            return Outcome(job.name, "interrupted", seconds)
+        except self.ray.exceptions.RayError as error:
+            text = str(error).strip().splitlines()[0]
+            return Outcome(job.name, "failed", seconds, f"Ray gave up after its retries: {text}")
+
+    def stop(self) -> None:
+        """Interrupt the running tasks; training answers by saving."""
+        for reference in self.running:
+            self.ray.cancel(reference, force=False)
+
+    def close(self) -> None:
+        self.ray.shutdown()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ConfigError(
+            f"--runner ray needs Ray, which is not installed ({error}): pip install 'superlora-diffusion[ray]'."
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="warning",
+            include_dashboard=False if address is None else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SuperLoRAError(
+            f"no Ray cluster at {address or 'this machine'}: {text}. Start one with 'ray start --head', or leave "
+            "--address out for a local one."
+        ) from error
+
+
+def _do_remotely(job: Job, threads: int, device: str, folder: str) -> Outcome:
+    """One job in a process of the cluster."""
+    from dataclasses import replace
+
+    import torch
+
+    torch.set_num_threads(threads)
+    if not Path(folder).is_dir():
+        return Outcome(
+            job.name, "failed", error=f"{folder} is not there on this node; the nodes must share it."
+        )
+    os.chdir(folder)
+    _wait_for_lock(job.folder)
+    return do_job(replace(job, device=device))
+
+
+def _wait_for_lock(run: Path) -> None:
+    """Where a node died, the processes it leaves hold the run folder until they notice."""
+    if not run.is_dir():
+        return
+    lock = FileLock(run / "lock")
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        return  # training says that the folder is in use
+    lock.release()

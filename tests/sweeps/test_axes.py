@@ -1,0 +1,134 @@
+"""Axes to cells: which combinations, their names, their configs, their faults."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from superlora_diffusion.errors import ConfigError
+from superlora_diffusion.runs.loading import packaged_configs, packaged_sweeps
+from superlora_diffusion.sweeps.cells import list_cells, list_settings
+from superlora_diffusion.sweeps.config import SweepConfig, load_sweep
+from superlora_diffusion.sweeps.plan import plan_sweep
+
+
+def test_a_grid_is_every_combination_and_zipped_lists_go_together(make_sweep):
+    sweep = make_sweep(
+        grid={"adapter.rank": [1, 2, 3], "train.batch_size": [2, 4]},
+        zip={"adapter.groups": [1, 2], "train.steps": [5, 9]},
+    )
+    found = [(c.config.adapter.rank, c.config.train.batch_size, c.config.adapter.groups, c.config.train.steps)
+             for c in list_cells(sweep)]  # fmt: skip
+    expected = {(r, b, g, s) for r, b, (g, s) in itertools.product((1, 2, 3), (2, 4), ((1, 5), (2, 9)))}
+    assert len(found) == 12 and set(found) == expected
+    names = [setting.name for setting in list_settings(sweep)]
+    assert names[0] == "rank1-batch_size2-groups1-steps5" and len(set(names)) == 12
+
+
+def test_a_named_setting_has_axes_of_its_own_and_wins_over_the_sweep(make_sweep):
+    sweep = make_sweep(
+        set={"train.steps": 7, "train.batch_size": 2},
+        settings=[
+            {"name": "lora", "set": {"adapter.variant": "lora"}, "grid": {"adapter.rank": [1, 4]}},
+            {"name": "long", "set": {"adapter.variant": "dense", "train.steps": 11}},
+        ],
+        seeds=[3, 5],
+    )
+    cells = {cell.name: cell for cell in list_cells(sweep)}
+    assert list(cells) == [
+        f"{name}-seed{seed}" for name in ("lora-rank1", "lora-rank4", "long") for seed in (3, 5)
+    ]
+    long = cells["long-seed5"].config
+    assert (long.train.steps, long.train.batch_size, long.adapter.order, long.seed, long.adapter.seed) == (
+        11,
+        2,
+        1,
+        5,
+        5,
+    )
+    assert cells["lora-rank4-seed3"].config.adapter.rank == 4
+    assert Path(long.output).parts[-2:] == ("cells", "long-seed5")
+
+
+def test_a_seed_that_is_given_for_the_adapter_stays(make_sweep):
+    (cell,) = list_cells(make_sweep(set={"adapter.seed": 9}, seeds=[2]))
+    assert (cell.config.seed, cell.config.adapter.seed) == (2, 9)
+
+
+def test_names_are_folders_whatever_the_values(make_sweep):
+    sweep = make_sweep(grid={"adapter.targets": [["to_q", "to_v"], ["to_out.0"]]}, settings=[{"name": "a"}])
+    assert [setting.name for setting in list_settings(sweep)] == ["a-targetsto_qxto_v", "a-targetsto_out.0"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"zip": {"train.steps": [1, 2], "adapter.rank": [1]}}, "one length"),
+        ({"grid": {"adapter.rank": [1]}, "set": {"adapter.rank": 2}}, "more than one of"),
+        ({"settings": [{"name": "a"}, {"name": "a"}]}, "'a' is given twice"),
+        ({"settings": [{"name": "../up"}]}, "got '../up'"),
+        ({"set": {"output": "x"}}, "not for a sweep to set"),
+        ({"seeds": [1, 1]}, "given twice"),
+        ({"budget": [10, 1]}, "the fewest comes first"),
+        ({"learning_rate": {}, "set": {"train.learning_rate": 1e-3}}, "nothing to search"),
+        ({"grids": {}}, "Did you mean 'grid'?"),
+        ({"grid": {"adapter.rank": []}}, "at least 1"),
+    ],
+)
+def test_faults_of_the_sweep_are_told(make_sweep, values, words):
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(").replace("?", r"\?")):
+        make_sweep(**values)
+
+
+def test_every_faulty_setting_is_named_at_once(make_sweep):
+    sweep = make_sweep(settings=[
+        {"name": "good"},
+        {"name": "bad-rank", "set": {"adapter.rank": 0}},
+        {"name": "bad-key", "set": {"trian.steps": 3}},
+    ])  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        list_cells(sweep)
+    assert "setting bad-rank" in str(caught.value) and "Did you mean 'train'" in str(caught.value)
+    assert "good" not in str(caught.value)
+
+
+def test_the_budget_keeps_what_fits(make_sweep):
+    ranks = [1, 2, 4, 8]
+    sweep = make_sweep(grid={"adapter.rank": ranks})
+    counts = {item.cell.config.adapter.rank: item.parameters for item in plan_sweep(sweep)}
+    assert counts[2] == 512 and counts[8] == 4 * counts[2]  # LoRA is linear in the rank
+    kept = plan_sweep(make_sweep(grid={"adapter.rank": ranks}, budget=[counts[2], counts[4]]))
+    assert [item.cell.config.adapter.rank for item in kept] == [2, 4]
+    assert [item.parameters for item in plan_sweep(make_sweep(budget=512))] == [512]
+    with pytest.raises(
+        ConfigError, match="no setting trains 0 to 5 numbers; the settings train 256 to 2,048"
+    ):
+        plan_sweep(make_sweep(grid={"adapter.rank": ranks}, budget=5))
+
+
+def test_every_packaged_sweep_resolves_to_cells_with_counts():
+    assert packaged_sweeps() and not any(name.startswith("sweeps/") for name in packaged_configs())
+    for name in packaged_sweeps():
+        sweep = load_sweep(name)
+        cells = list_cells(sweep)
+        assert len(cells) == len(list_settings(sweep)) * len(sweep.seeds) > 1
+
+
+def test_a_sweep_file_finds_its_run_config_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("output: runs/x\ntrain: {steps: 3}\n")
+    (tmp_path / "sweep.yaml").write_text("output: out\nconfig: mine.yaml\n")
+    monkeypatch.chdir("/")
+    sweep = load_sweep(str(tmp_path / "sweep.yaml"), output=str(tmp_path / "other"))
+    assert sweep.output == str(tmp_path / "other") and list_cells(sweep)[0].config.train.steps == 3
+
+
+def test_unknown_sweeps_get_the_near_miss():
+    with pytest.raises(ConfigError, match="Did you mean 'sweeps/compare'"):
+        load_sweep("sweeps/compair")
+
+
+def test_a_sweep_is_its_own_yaml(make_sweep):
+    sweep = make_sweep(grid={"adapter.rank": [1, 2]}, budget=[1, 1e6], learning_rate={"steps": 3})
+    assert SweepConfig(**sweep.model_dump(mode="json")) == sweep

@@ -1,0 +1,102 @@
+"""The learning-rate search: hill climbing that ends at the best rung, and real short runs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from superlora_diffusion.errors import RunError
+from superlora_diffusion.runs.config import RunConfig
+from superlora_diffusion.sweeps.cells import list_cells
+from superlora_diffusion.sweeps.config import LearningRateSearch
+from superlora_diffusion.sweeps.race import next_rate, read_race, run_race
+
+
+def climb(loss, start=0.01, factor=2.0, max_tries=20):
+    """All tries of a search on a known loss, in order."""
+    losses = {}
+    while (rate := next_rate(losses, start, factor, max_tries)) is not None:
+        assert rate not in losses
+        losses[rate] = loss(rate)
+    return losses
+
+
+@pytest.mark.parametrize("best", [-4, -1, 0, 1, 5])
+def test_the_search_ends_at_the_best_rung_with_a_worse_neighbour_on_either_side(best):
+    losses = climb(lambda rate: abs(math.log2(rate / 0.01) - best - 0.1))
+    winner = min(losses, key=losses.get)
+    assert winner == pytest.approx(0.01 * 2.0**best, rel=1e-3)
+    for neighbour in (winner / 2, winner * 2):
+        assert any(rate == pytest.approx(neighbour, rel=1e-3) for rate in losses)
+    assert len(losses) == 3 + max(0, abs(best))  # no try is wasted
+
+
+def test_the_search_goes_down_while_everything_diverges():
+    losses = climb(lambda rate: math.inf if rate > 0.002 else rate)
+    assert min(losses) < 0.002 and math.isinf(losses[0.02])
+    assert len(climb(lambda rate: math.inf, max_tries=5)) == 5
+
+
+def test_no_more_than_max_tries():
+    assert len(climb(lambda rate: -rate, max_tries=4)) == 4
+
+
+class Trainer:
+    """Stands in for training: writes the metrics of a run whose loss is known."""
+
+    def __init__(self, loss):
+        self.loss, self.runs = loss, []
+
+    def __call__(self, config: RunConfig):
+        self.runs.append(config)
+        loss = self.loss(config.learning_rate)
+        if math.isinf(loss):
+            raise RunError("the loss became nan before step 3.")
+        from pathlib import Path
+
+        Path(config.output).mkdir(parents=True)
+        text = (
+            json.dumps({"step": 1, "validation_loss": 9.0})
+            + "\n"
+            + json.dumps({"step": 4, "validation_loss": loss})
+        )
+        (Path(config.output) / "metrics.jsonl").write_text(text + "\n")
+
+
+@pytest.fixture
+def config(make_sweep):
+    return list_cells(make_sweep())[0].config
+
+
+def test_a_race_reports_winner_tries_and_cost_and_is_not_run_twice(config, tmp_path):
+    search = LearningRateSearch(steps=4, start=0.01)
+    trainer = Trainer(lambda rate: math.inf if rate > 0.03 else abs(rate - 0.02))
+    result = run_race(config, search, tmp_path, trainer)
+    assert result.learning_rate == 0.02 and result.tried == {0.005: 0.015, 0.01: 0.01, 0.02: 0.0, 0.04: None}
+    assert result.steps == 16 and result.seconds >= 0
+    assert {run.train.steps for run in trainer.runs} == {4} and {
+        run.preview.every for run in trainer.runs
+    } == {None}
+    assert read_race(tmp_path, search) == result
+    assert run_race(config, search, tmp_path, None) == result
+    assert read_race(tmp_path, LearningRateSearch(steps=5, start=0.01)) is None
+
+
+def test_the_default_rate_of_the_method_comes_first(config, tmp_path):
+    trainer = Trainer(lambda rate: rate)
+    run_race(config, LearningRateSearch(steps=4, max_tries=1), tmp_path, trainer)
+    assert trainer.runs[0].learning_rate == config.learning_rate == 0.02
+
+
+def test_all_diverged_is_an_error_and_other_errors_are_not_divergence(config, tmp_path):
+    search = LearningRateSearch(steps=4, max_tries=3)
+    with pytest.raises(RunError, match="all learning rates diverged: 0.02, 0.04, 0.01"):
+        run_race(config, search, tmp_path / "a", Trainer(lambda rate: math.inf))
+
+    def in_use(config):
+        raise RunError("the folder is in use")
+
+    with pytest.raises(RunError, match="in use"):
+        run_race(config, search, tmp_path / "b", in_use)
