@@ -72,6 +72,8 @@ class LearningRateSearch(Settings):
     """First rate; null takes the method's own default."""
     max_tries: int = Field(7, ge=1)
     """Most rates that are tried for one setting."""
+    tolerance: float = Field(0.02, ge=0)
+    """The lowest rate whose loss is within this share of the best wins: short runs favour rates that are too high."""
 
 
 class SweepConfig(Settings):

@@ -55,6 +55,12 @@ def next_rate(losses: Mapping[float, float], start: float, factor: float, max_tr
     return _rung(start, factor, missing[0]) if missing else None
 
 
+def choose_rate(losses: Mapping[float, float], tolerance: float) -> float:
+    """The lowest rate whose loss is at most (1 + tolerance) times the best."""
+    bound = min(losses.values()) * (1 + tolerance)
+    return min(rate for rate, loss in losses.items() if loss <= bound)
+
+
 def _rung(start: float, factor: float, place: int) -> float:
     """A rung of the ladder, rounded to what a person would write."""
     return float(f"{start * factor**place:.4g}")
@@ -85,11 +91,11 @@ def run_race(
     while (rate := next_rate(losses, start, search.factor, search.max_tries)) is not None:
         losses[rate], seconds = _try(config, rate, search, folder, train)
         spent += seconds
-    winner = min(losses, key=lambda rate: (losses[rate], rate))
-    if math.isinf(losses[winner]):
+    if math.isinf(min(losses.values())):
         raise RunError(f"{folder}: all learning rates diverged: {', '.join(f'{rate:g}' for rate in losses)}.")
     tried = {rate: loss if math.isfinite(loss) else None for rate, loss in sorted(losses.items())}
     steps = search.steps * len(losses)
+    winner = choose_rate(losses, search.tolerance)
     result = RaceResult(learning_rate=winner, tried=tried, steps=steps, seconds=round(spent, 1))
     write_json(folder / RESULT, {**result.model_dump(mode="json"), "search": search.model_dump(mode="json")})
     return result

@@ -19,7 +19,7 @@ class InlineRunner:
         self.work, self.ended, self.submitted, self.stopped = work, [], [], False
 
     def free(self):
-        return True
+        return not self.ended
 
     def submit(self, job):
         self.submitted.append(job.name)

@@ -11,7 +11,7 @@ from superlora_diffusion.errors import RunError
 from superlora_diffusion.runs.config import RunConfig
 from superlora_diffusion.sweeps.cells import list_cells
 from superlora_diffusion.sweeps.config import LearningRateSearch
-from superlora_diffusion.sweeps.race import next_rate, read_race, run_race
+from superlora_diffusion.sweeps.race import choose_rate, next_rate, read_race, run_race
 
 
 def climb(loss, start=0.01, factor=2.0, max_tries=20):
@@ -41,6 +41,12 @@ def test_the_search_goes_down_while_everything_diverges():
 
 def test_no_more_than_max_tries():
     assert len(climb(lambda rate: -rate, max_tries=4)) == 4
+
+
+def test_the_lowest_rate_within_the_tolerance_wins():
+    losses = {0.01: 0.120, 0.02: 0.1019, 0.04: 0.100, 0.08: 0.1005, 0.16: math.inf}
+    assert choose_rate(losses, 0.02) == 0.02 and choose_rate(losses, 0.018) == 0.04
+    assert choose_rate(losses, 0) == 0.04
 
 
 class Trainer:
@@ -92,7 +98,7 @@ def test_the_default_rate_of_the_method_comes_first(config, tmp_path):
 
 def test_all_diverged_is_an_error_and_other_errors_are_not_divergence(config, tmp_path):
     search = LearningRateSearch(steps=4, max_tries=3)
-    with pytest.raises(RunError, match="all learning rates diverged: 0.02, 0.04, 0.01"):
+    with pytest.raises(RunError, match=r"all learning rates diverged: 0\.02, 0\.04, 0\.01"):
         run_race(config, search, tmp_path / "a", Trainer(lambda rate: math.inf))
 
     def in_use(config):

@@ -34,8 +34,11 @@ class RandomRunner:
         ended = [name for name in self.running if self.random.random() < 0.4]
         self.running = [name for name in self.running if name not in ended]
         status = "interrupted" if self.stopped else "finished"
-        return [Outcome(name, "failed" if name in self.failing else status, error="boom" if name in self.failing else None)
-                for name in ended]  # fmt: skip
+        failed = self.failing.intersection(ended)
+        return [
+            Outcome(name, "failed", error="boom") if name in failed else Outcome(name, status)
+            for name in ended
+        ]
 
     def stop(self):
         self.stopped += 1

@@ -1,0 +1,130 @@
+"""The Ray runner on a real cluster of two nodes, one of which is killed while it works."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from tiny import run_values
+
+ray = pytest.importorskip("ray")
+
+PROGRAM = [sys.executable, "-m", "superlora_diffusion"]
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_node(*arguments):
+    """A node of its own process group, with room for one job."""
+    command = [*RAY, "start", *arguments, "--num-cpus", "1", "--num-gpus", "0", "--block", "--disable-usage-stats",
+               "--object-store-memory", str(100 * 2**20)]  # fmt: skip
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def kill_node(node):
+    """As when a machine loses power: every process of the node at once."""
+    with_children = subprocess.run(
+        ["ps", "-eo", "pid=,sid="], capture_output=True, text=True, check=True
+    ).stdout
+    for pid, session in (line.split() for line in with_children.splitlines()):
+        if int(session) == node.pid:
+            os.kill(int(pid), signal.SIGKILL)
+    node.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """(address, the second node) of a running cluster of two nodes."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    address = f"127.0.0.1:{free_port()}"
+    head = start_node("--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false")
+    nodes = [head]
+    try:
+        wait_until(lambda: count_nodes(address) == 1)
+        nodes.append(start_node("--address", address))
+        wait_until(lambda: count_nodes(address) == 2)
+        yield address, nodes[1]
+    finally:
+        for node in reversed(nodes):
+            if node.poll() is None:
+                kill_node(node)
+
+
+def count_nodes(address):
+    listed = subprocess.run([*RAY, "status", "--address", address], capture_output=True, text=True)
+    return listed.stdout.count(" node_")
+
+
+def wait_until(true, seconds=90):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.3)
+
+
+def write_sweep(place, folder):
+    """Four cells of 300 steps with a checkpoint every 10."""
+    values = run_values(
+        place, train={"steps": 300}, validation={"every": 150}, checkpoint={"every": 10}, log={"every": 1}
+    )
+    (folder / "run.yaml").write_text(yaml.safe_dump(values))
+    sweep = {"output": "sweep", "config": "run.yaml", "grid": {"adapter.rank": [1, 2]}, "seeds": [0, 1]}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+
+
+def run(folder, *options):
+    """The sweep as a process, and the file that it reports to."""
+    command = [*PROGRAM, "sweep", "--config", "sweep.yaml", "--threads", "1", *options]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log), folder / "log"
+
+
+def steps_of(run):
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line)["step"] for line in lines if '"loss"' in line]
+
+
+def table(folder, name="sweep"):
+    with (folder / name / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_the_local_runner(
+    place, tmp_path, cluster
+):
+    address, node = cluster
+    write_sweep(place, tmp_path)
+    sweep, log = run(tmp_path, "--runner", "ray", "--address", address)
+    cells = tmp_path / "sweep" / "cells"
+    # Each node has room for one cell: with two in the middle of their work, the killed node holds one of them.
+    wait_until(lambda: sum(20 < len(steps_of(cell)) < 250 for cell in cells.glob("*")) == 2)
+    kill_node(node)
+    assert sweep.wait(timeout=300) == 0, log.read_text()
+    told = log.read_text()
+    assert sorted(path.name for path in cells.glob("*")) == [
+        f"rank{r}-seed{s}" for r in (1, 2) for s in (0, 1)
+    ]
+    for cell in cells.glob("*"):
+        assert steps_of(cell) == list(range(1, 301))  # every step once, also in the cell that moved
+        assert told.count(f"{cell.name}: finished") == 1
+    local, log = run(tmp_path, "--output", "local")
+    assert local.wait(timeout=300) == 0, log.read_text()
+    assert len(table(tmp_path)) == 4 and table(tmp_path) == table(tmp_path, "local")
+    assert all(float(row["is_distance"]) > 0 for row in table(tmp_path))
