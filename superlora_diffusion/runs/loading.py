@@ -16,7 +16,12 @@ _PACKAGED = Path(__file__).parent.parent / "configs"  # in a wheel
 _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 
 
-_VARIANT = "adapter.variant"
+# Values that start their section anew, and what of it stays.
+_ANEW = {
+    "adapter.variant": ("targets", "seed"),
+    "peft.tuner": ("targets",),
+    "lycoris.algo": ("targets",),
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -87,7 +92,7 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
     Args:
         name: a path or a packaged name.
         overrides: ``key.path=value`` texts; values are YAML. ``adapter.variant`` is taken first and drops
-            what the file says of the adapter beside its targets and seed.
+            what the file says of the adapter beside its targets and seed; ``peft.tuner`` and ``lycoris.algo`` alike.
         **given: top-level values that win over the file and are overridden by none (None: not given).
 
     Raises:
@@ -98,7 +103,7 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
         values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} cannot be read: {error}") from error
-    for text in sorted(overrides, key=lambda text: not text.startswith(f"{_VARIANT}=")):
+    for text in sorted(overrides, key=lambda text: text.partition("=")[0].strip() not in _ANEW):
         _override(values, text)
     values.update({key: value for key, value in given.items() if value is not None})
     try:
@@ -146,11 +151,10 @@ def _override(values: dict[str, Any], text: str) -> None:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {text!r}: the value is not valid YAML: {error}") from error
-    if path.strip() == _VARIANT and isinstance(values.get("adapter"), dict):
-        # Another variant starts the section anew: the file's rank or order belonged to the variant it named.
-        values["adapter"] = {
-            key: values["adapter"][key] for key in ("targets", "seed") if key in values["adapter"]
-        }
+    section = values.get(keys[0])
+    if path.strip() in _ANEW and isinstance(section, dict):
+        # The section starts anew: the file's rank or options belonged to the variant or tuner it named.
+        values[keys[0]] = {key: section[key] for key in _ANEW[path.strip()] if key in section}
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, dict) else {}
