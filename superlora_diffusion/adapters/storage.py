@@ -136,6 +136,10 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") ->
         UserWarning: if the base's weights are not those the adapter was trained on.
     """
     folder, described = Path(folder), read_adapter_config(folder)
+    if described.get("kind") is not None:
+        raise AdapterError(
+            f"{folder} holds no SuperLoRA adapter but method {described.get('method')!r}; open it with load_peer."
+        )
     try:
         config = SuperLoRAConfig(**described["config"])
         targets = [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]]

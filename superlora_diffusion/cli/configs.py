@@ -49,5 +49,9 @@ def validate(
 ) -> None:
     from ..runs.loading import load_config
 
-    load_config(name, overrides or [])
+    config = load_config(name, overrides or [])
+    if config.is_peer:
+        from ..peers import check_peer
+
+        check_peer(config.method, config.peer_settings)
     typer.echo(f"{name} is valid.")

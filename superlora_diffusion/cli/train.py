@@ -10,15 +10,22 @@ from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 
 _HELP = """Train an adapter, or with [bold]method=full[/bold] every weight of a network.
 
+Other methods run alike, for comparison: method=peft (peft.tuner=lora, loha, vera, ...), method=lycoris
+(lycoris.algo=lokr, ...), bitfit, norms, difffit.
+
 The same command again goes on where it stopped; a finished run says so and does nothing.
 Any value of the config can be set behind the options as key.path=value.
-adapter.variant=... starts the adapter's settings anew.
+adapter.variant=..., peft.tuner=... and lycoris.algo=... start their section's settings anew.
 
 Examples:
 
   superlora-diff train --config demo
 
   superlora-diff train --config demo output=runs/lora adapter.variant=lora train.steps=200
+
+  superlora-diff train --config demo output=runs/loha method=peft peft.tuner=loha peft.options.r=4
+
+  superlora-diff train --config demo output=runs/biases method=bitfit
 
   superlora-diff train --config demo --dry-run
 """
@@ -56,7 +63,7 @@ def train(
     if as_json:
         print_json(result)
     elif not quiet:
-        what = "adapter" if resolved.method == "superlora" else "base"
+        what = "base" if resolved.method == "full" else "adapter"
         typer.echo(f"{'Finished' if trained else 'Already finished'}: the {what} is in {result['result']}")
         typer.echo(
             f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}"
@@ -76,4 +83,7 @@ def _print_plan(config, as_json: bool) -> None:
         typer.echo(f"  {target['name']:60} {target['out_features']} x {target['in_features']}")
     if plan["targets"]:
         typer.echo(f"{len(plan['targets'])} targets with {plan['target_weights']:,} weights")
-    typer.echo(f"{plan['parameters']:,} numbers train, at learning rate {plan['learning_rate']:g}")
+    for note in plan["notes"]:
+        typer.echo(note)
+    rate = f"learning rate {plan['learning_rate']:g}"
+    typer.echo(f"{plan['parameters']:,} numbers train, at {rate}: {plan['trains']}")

@@ -15,6 +15,7 @@ from ..data.preparation import prepare
 from ..data.records import ImageSet
 from ..errors import EvaluationError
 from ..models.base import Base
+from ..peers import Peer
 from ..runs.config import METRICS, EvaluationSettings, Metric, RunConfig
 from ..runs.folder import RunFolder, library_versions
 from ..runs.source import Source, base_digest, open_source
@@ -126,7 +127,7 @@ def _chosen(source: Source, request: Request) -> list[tuple[str, int, str, Calla
 
 def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
     """(name, parameters, weights, context in which the network is that model)."""
-    base = base_digest(source.base)
+    base = source.base_digest or base_digest(source.base)
     if source.adapter is None:
         # A network trained from nothing is a base; one that was fine-tuned whole cost all of its weights.
         fresh = source.config.base.build is not None
@@ -134,11 +135,15 @@ def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
         yield source.name, count, base, nullcontext
         return
     yield BASE, 0, base, source.adapter.disabled
-    yield source.name, source.adapter.num_parameters, source.weights, lambda: _merged(source)
+    yield source.name, source.adapter.num_parameters, source.weights, lambda: _applied(source)
 
 
 @contextmanager
-def _merged(source: Source) -> Iterator[None]:
+def _applied(source: Source) -> Iterator[None]:
+    if isinstance(source.adapter, Peer):  # scored in place: not every library can merge
+        with source.adapter.cached():
+            yield
+        return
     source.adapter.merge()
     try:
         yield

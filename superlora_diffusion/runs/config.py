@@ -10,6 +10,8 @@ from ..adapters.config import SuperLoRAConfig
 from ..data.config import DataConfig
 from ..errors import ConfigError, nearest
 from ..models.config import BaseSettings
+from ..peers.config import LycorisSettings, PeftSettings
+from ..peers.rates import peer_learning_rate
 from ..sampling.config import SamplingSettings
 from ..settings import Settings
 
@@ -33,7 +35,7 @@ class TrainSettings(Settings):
     gradient_accumulation: int = Field(1, ge=1)
     """Batches added up for one optimiser step."""
     learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate; null takes the measured one of the adapter's variant (1e-3 for method full)."""
+    """Peak learning rate; null takes the one for the adapter's variant or for the method."""
     lr_schedule: LrSchedule = "cosine"
     """Learning-rate schedule, by diffusers."""
     warmup_steps: int = Field(50, ge=0)
@@ -122,12 +124,16 @@ class RunConfig(Settings):
 
     output: str
     """The run folder."""
-    method: Literal["superlora", "full"] = "superlora"
-    """superlora trains an adapter on a frozen base; full trains every weight of the network."""
+    method: Literal["superlora", "full", "peft", "lycoris", "bitfit", "norms", "difffit"] = "superlora"
+    """superlora trains our adapter on a frozen base; full trains every weight of the network; peft and lycoris a
+    tuner of these libraries; bitfit all biases; norms the normalisation layers; difffit both, the class embedding
+    and a scale a block. Sections of other methods than this one are not used."""
     seed: int = Field(0, ge=0)
     base: BaseSettings = BaseSettings()
     data: DataConfig = DataConfig()
     adapter: SuperLoRAConfig = SuperLoRAConfig()
+    peft: PeftSettings = PeftSettings()
+    lycoris: LycorisSettings = LycorisSettings()
     train: TrainSettings = TrainSettings()
     validation: ValidationSettings = ValidationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
@@ -145,10 +151,9 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _adapter_needs_a_trained_base(self) -> RunConfig:
-        if self.method == "superlora" and self.base.build is not None:
-            text = (
-                "an adapter on a randomly built base learns nothing; use method 'full' first, then its base."
-            )
+        if self.method != "full" and self.base.build is not None:
+            what = "an adapter" if self.method == "superlora" else f"method {self.method!r}"
+            text = f"{what} on a randomly built base learns nothing; use method 'full' first, then its base."
             raise ConfigError(faults=[("base.build", text)])
         return self
 
@@ -157,4 +162,23 @@ class RunConfig(Settings):
         """The peak learning rate, the measured default filled in."""
         if self.train.learning_rate is not None:
             return self.train.learning_rate
-        return 1e-3 if self.method == "full" else self.adapter.learning_rate
+        if self.method == "full":
+            return 1e-3
+        if self.method == "superlora":
+            return self.adapter.learning_rate
+        return peer_learning_rate(self.method, self._library_name)
+
+    @property
+    def _library_name(self) -> str | None:
+        """The tuner or algorithm of a library's method."""
+        return {"peft": self.peft.tuner, "lycoris": self.lycoris.algo}.get(self.method)
+
+    @property
+    def peer_settings(self) -> PeftSettings | LycorisSettings | None:
+        """The section of the method where it is a library's."""
+        return {"peft": self.peft, "lycoris": self.lycoris}.get(self.method)
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether the method is neither ours nor full."""
+        return self.method not in ("superlora", "full")

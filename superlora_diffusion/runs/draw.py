@@ -17,6 +17,7 @@ from PIL import Image
 from ..errors import ConfigError, SamplingError, nearest
 from ..files import write_atomically, write_json
 from ..models.base import Base
+from ..peers import Peer
 from ..sampling.config import SamplingSettings
 from ..sampling.grid import save_grid
 from ..sampling.producer import generate
@@ -52,6 +53,11 @@ def prepare_drawing(
     source = open_source(path, base)
     if source.adapter is None and (request.scale is not None or request.merge):
         raise SamplingError(f"{path} has no adapter, so there is nothing to scale or merge.")
+    if isinstance(source.adapter, Peer) and (request.scale is not None or request.merge):
+        raise SamplingError(
+            f"{path} was trained by method {source.adapter.method!r}, which can neither be scaled nor merged; "
+            "leave --scale and --merge out."
+        )
     given = source.config.sampling if source.config else config_check
     settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
     if source.base.null_class is None and "guidance_scale" not in request.sampling:
@@ -169,7 +175,7 @@ def _describe(drawing: Drawing, files: list[Path]) -> dict[str, Any]:
         "source": drawing.source.name,
         "base": drawing.source.base.name,
         "parameters": 0 if adapter is None else adapter.num_parameters,
-        "scale": None if adapter is None else adapter.scale,
+        "scale": getattr(adapter, "scale", None),
         "merged": drawing.request.merge,
         "seed": drawing.request.seed,
         "count": len(drawing.indices),

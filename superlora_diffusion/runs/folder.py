@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..files import write_json, write_text
 from .config import RunConfig
 from .loading import differences, parse_yaml, to_yaml
@@ -45,11 +45,11 @@ class RunFolder:
 
     def result(self, config: RunConfig) -> Path:
         """The folder that a finished run leaves: its adapter, or for method full its base."""
-        return self.adapter if config.method == "superlora" else self.base
+        return self.base if config.method == "full" else self.adapter
 
     def is_finished(self, config: RunConfig) -> bool:
         """Whether the result is there. Each result's last file appears last."""
-        last = "adapter_config.json" if config.method == "superlora" else "model_index.json"
+        last = "model_index.json" if config.method == "full" else "adapter_config.json"
         return (self.result(config) / last).is_file()
 
     def read_config(self) -> RunConfig:
@@ -72,8 +72,9 @@ class RunFolder:
         """
         if not self.config.is_file():
             return
-        # Read as a config, so that a setting which did not exist then counts with its default.
-        old = parse_yaml(to_yaml(self.read_config()), str(self.config))
+        old = parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config))
+        with suppress(ConfigError):  # values that the config did not have yet stood at their defaults
+            old = parse_yaml(to_yaml(RunConfig(**old)), str(self.config))
         new = parse_yaml(to_yaml(config), "config")
         changed = differences({**old, "output": None}, {**new, "output": None})
         if changed:

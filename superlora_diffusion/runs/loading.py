@@ -17,7 +17,12 @@ _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 
 
 _SWEEPS = "sweeps/"
-_VARIANT = "adapter.variant"
+# Values that start their section anew, and what of it stays.
+_ANEW = {
+    "adapter.variant": ("targets", "seed"),
+    "peft.tuner": ("targets",),
+    "lycoris.algo": ("targets",),
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -108,7 +113,7 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
     Args:
         name: a path or a packaged name.
         overrides: ``key.path=value`` texts; values are YAML. ``adapter.variant`` is taken first and drops
-            what the file says of the adapter beside its targets and seed.
+            what the file says of the adapter beside its targets and seed; ``peft.tuner`` and ``lycoris.algo`` alike.
         **given: top-level values that win over the file and are overridden by none (None: not given).
 
     Raises:
@@ -182,18 +187,17 @@ def parse_override(text: str) -> tuple[str, Any]:
 def apply_overrides(values: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """A config's values with (dotted path, value) pairs put in; ``values`` stays as it is."""
     values = dict(values)
-    for path, value in sorted(overrides, key=lambda pair: pair[0] != _VARIANT):
+    for path, value in sorted(overrides, key=lambda pair: pair[0] not in _ANEW):
         _put(values, path, value)
     return values
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
-    if path == _VARIANT and isinstance(values.get("adapter"), dict):
-        # Another variant starts the section anew: the file's rank or order belonged to the variant it named.
-        values["adapter"] = {
-            key: values["adapter"][key] for key in ("targets", "seed") if key in values["adapter"]
-        }
     *outer, last = path.split(".")
+    section = values.get(outer[0]) if outer else None
+    if path in _ANEW and isinstance(section, dict):
+        # The section starts anew: the file's rank or options belonged to the variant or tuner it named.
+        values[outer[0]] = {key: section[key] for key in _ANEW[path] if key in section}
     for key in outer:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, dict) else {}

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from ..adapters.module import SuperLoRA
-from ..adapters.storage import CONFIG, load_adapter, read_adapter_config
+from ..adapters.storage import CONFIG, WEIGHTS, load_adapter, read_adapter_config
 from ..errors import BaseModelError, ConfigError, RunError
 from ..models.base import Base
 from ..models.config import BaseSettings
 from ..models.storage import load_base
+from ..peers import Peer, load_peer
+from ..peers.storage import is_peer
 from .config import RunConfig
 from .folder import RunFolder
 
@@ -24,11 +26,13 @@ class Source:
 
     name: str
     base: Base
-    adapter: SuperLoRA | None = None
+    adapter: SuperLoRA | Peer | None = None
     config: RunConfig | None = None
     """The run's config, where it came from a run folder."""
     weights: str = ""
     """Which weights: the first 12 hex digits of sha256 over the adapter's file; empty for a base."""
+    base_digest: str = ""
+    """Which base lies under a peer, taken before the peer's library renamed its weights; empty otherwise."""
 
 
 def open_source(path: str, base: str | None = None) -> Source:
@@ -84,8 +88,13 @@ def _open_adapter(folder: Path, base: str | None) -> Source:
 
 def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig | None) -> Source:
     loaded = load_base(settings)
-    adapter = load_adapter(loaded.unet, folder)
-    return Source(name, loaded, adapter, config, _digest(folder / "adapter_model.safetensors"))
+    weights = (
+        _digest(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else ""
+    )  # loading says what is missing
+    if is_peer(read_adapter_config(folder)):
+        digest = base_digest(loaded)
+        return Source(name, loaded, load_peer(loaded.unet, folder), config, weights, digest)
+    return Source(name, loaded, load_adapter(loaded.unet, folder), config, weights)
 
 
 def base_digest(base: Base) -> str:

@@ -166,10 +166,11 @@ class Trainer:
             self.accelerator.init_trackers(
                 "superlora-diffusion", config={"output": config.output, "seed": config.seed}
             )
-        what = "all weights of the network" if self.trainee.adapter is None else "the adapter"
+        for note in self.trainee.notes:
+            self.reporter.say(note)
         rate = f"learning rate {config.learning_rate:g}"
         self.reporter.say(
-            f"Training {self.trainee.count:,} numbers ({what}), {rate}, on {self.accelerator.device}."
+            f"Training {self.trainee.count:,} numbers ({self.trainee.what}), {rate}, on {self.accelerator.device}."
         )
         if self.step:
             self.reporter.advance(self.step)
@@ -296,6 +297,8 @@ class Trainer:
             if self.ema is not None:
                 tensors["ema"] = dict(zip(names, self.ema.shadow_params, strict=True))
                 state["ema_step"] = self.ema.optimization_step
+            if fixed := self.trainee.fixed():
+                tensors["fixed"] = fixed
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             save_checkpoint(self.folder.checkpoints, self.step, tensors, state, self.config.checkpoint.keep)
@@ -319,6 +322,8 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.trainee.parameters.items():
                 parameter.copy_(tensors["weights"][name])
+            for name, tensor in self.trainee.fixed().items():
+                tensor.copy_(tensors["fixed"][name])
         self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], self.optimizer.state_dict()))
         if self.ema is not None:
             for name, shadow in zip(self.trainee.parameters, self.ema.shadow_params, strict=True):
@@ -373,7 +378,8 @@ class Trainer:
             else:
                 read = self.config.base.model_dump(mode="json", include=set(FOREIGN_BASE_FIELDS))
                 card = AdapterCard(base=self.base.name, base_settings=read, data=data, training=trained)
-                self.trainee.adapter.save_pretrained(self.folder.adapter, card=card)
+                save = getattr(self.trainee.adapter, "save", None) or self.trainee.adapter.save_pretrained
+                save(self.folder.adapter, card=card)
 
     def close_trackers(self) -> None:
         """Let the trackers write what they hold, also after an interruption."""

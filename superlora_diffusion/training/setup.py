@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,12 @@ from ..files import write_json
 from ..models.base import Base
 from ..models.build import build_base
 from ..models.storage import load_base
+from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
 from .validation import Validation
+
+WHAT = {"superlora": "the adapter", "full": "all weights of the network"}
 
 
 @dataclass
@@ -46,11 +49,19 @@ class Data:
 
 @dataclass
 class Trainee:
-    """What trains: named parameters, and the adapter they belong to (None for method full)."""
+    """What trains: named parameters, and the adapter or peer they belong to (None for method full)."""
 
     base: Base
-    adapter: SuperLoRA | None
+    adapter: SuperLoRA | Peer | None
     parameters: dict[str, nn.Parameter]
+    what: str
+    """What trains, in words."""
+    notes: Sequence[str] = ()
+    """What a user should know of how it was attached, a line each."""
+
+    def fixed(self) -> dict[str, Tensor]:
+        """Frozen state of a peer, which a checkpoint keeps since a library may not draw it again alike."""
+        return self.adapter.fixed() if isinstance(self.adapter, Peer) else {}
 
     @property
     def count(self) -> int:
@@ -85,12 +96,15 @@ def load_or_build_base(config: RunConfig) -> Base:
 
 
 def make_trainee(config: RunConfig, base: Base) -> Trainee:
-    """Attach the adapter, or make every weight of the network trainable."""
+    """Attach the adapter or the peer, or make every weight of the network trainable."""
     if config.method == "superlora":
         adapter = attach(base.unet, config.adapter)
-        return Trainee(base, adapter, dict(adapter.named_parameters()))
+        return Trainee(base, adapter, dict(adapter.named_parameters()), WHAT["superlora"])
+    if config.is_peer:
+        peer = attach_peer(base.unet, config.method, config.peer_settings, config.seed)
+        return Trainee(base, peer, peer.parameters, peer.what, peer.notes)
     base.unet.requires_grad_(True)
-    return Trainee(base, None, dict(base.unet.named_parameters()))
+    return Trainee(base, None, dict(base.unet.named_parameters()), WHAT["full"])
 
 
 def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from tiny import run_config
 
 from superlora_diffusion.errors import RunError
@@ -74,6 +75,17 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
     assert "batch_size" not in str(caught.value)
     folder.claim(changed)
     assert folder.read_config() == config
+
+
+def test_a_run_from_before_a_section_existed_goes_on_at_its_defaults(tmp_path):
+    folder, config = RunFolder(tmp_path / "run"), run_config(tmp_path)
+    folder.claim(config)
+    values = yaml.safe_load(folder.config.read_text())
+    del values["peft"], values["train"]["min_snr_gamma"]
+    folder.config.write_text(yaml.safe_dump(values))
+    folder.check(config)
+    with pytest.raises(RunError, match=r"peft.tuner: 'lora' -> 'vera'"):
+        folder.check(run_config(tmp_path, peft={"tuner": "vera"}))
 
 
 def test_a_folder_may_be_moved(tmp_path):

@@ -75,6 +75,9 @@ KINDS = {
     "checkpointing": {"train": {"gradient_checkpointing": True}},
     "bf16": {"train": {"mixed_precision": "bf16"}},
     "dropout": {"method": "full", "base": {"path": None, "build": DROPOUT}},
+    "peft": {"method": "peft", "peft": {"tuner": "vera", "options": {"r": 8, "vera_dropout": 0.3}}},
+    "lycoris": {"method": "lycoris", "train": {"mixed_precision": "bf16", "gradient_checkpointing": True}},
+    "difffit": {"method": "difffit", "train": {"gradient_checkpointing": True}},
     "projected": {"adapter": {"variant": "lonkr", "projection": "fastfood", "ratio": 0.5, "splits": 2}},
 }
 
