@@ -13,6 +13,7 @@ from superlora_diffusion.runs.loading import (
     find_config,
     load_config,
     packaged_configs,
+    packaged_sweeps,
     parse_yaml,
     to_yaml,
 )
@@ -26,7 +27,8 @@ def write(tmp_path, text):
 
 def test_every_packaged_config_is_valid_and_comes_back_from_its_own_yaml():
     files = sorted(configs_folder().rglob("*.y*ml"))
-    assert len(files) >= 2 and len(packaged_configs()) == len(files)
+    assert len(packaged_configs()) >= 2 and packaged_sweeps()
+    assert len(packaged_configs()) + len(packaged_sweeps()) == len(files)
     for name, path in packaged_configs().items():
         config = load_config(name)
         assert config == load_config(str(path))
