@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from superlora_diffusion.adapters import SuperLoRAConfig, count_parameters, find_targets
 from superlora_diffusion.errors import ConfigError
-from superlora_diffusion.runs.loading import packaged_configs, packaged_sweeps
+from superlora_diffusion.runs.loading import apply_overrides, load_config, packaged_configs, packaged_sweeps
 from superlora_diffusion.sweeps.cells import list_cells, list_settings
 from superlora_diffusion.sweeps.config import SweepConfig, load_sweep
 from superlora_diffusion.sweeps.plan import plan_sweep
+from superlora_diffusion.training.setup import load_or_build_base
 
 
 def test_a_grid_is_every_combination_and_zipped_lists_go_together(make_sweep):
@@ -132,3 +134,14 @@ def test_unknown_sweeps_get_the_near_miss():
 def test_a_sweep_is_its_own_yaml(make_sweep):
     sweep = make_sweep(grid={"adapter.rank": [1, 2]}, budget=[1, 1e6], learning_rate={"steps": 3})
     assert SweepConfig(**sweep.model_dump(mode="json")) == sweep
+
+
+def test_the_papers_sweep_has_the_published_counts_on_the_papers_network():
+    published = [75776, 70720, 73728, 10752, 8512, 8160, 11100, 5112, 1080, 1060, 832, 76, 31]
+    unet = load_or_build_base(load_config("paper-unet")).unet
+    counts = []
+    for setting in list_settings(load_sweep("sweeps/paper-small")):
+        keys = {key: value for key, value in setting.values.items() if key.startswith("adapter.")}
+        adapter = SuperLoRAConfig(**apply_overrides({}, keys.items())["adapter"])
+        counts.append(count_parameters(adapter, find_targets(unet, adapter)))
+    assert counts == [565248, *published]  # dense comes first
