@@ -9,16 +9,20 @@ from filelock import FileLock
 from ..devices import resolve_device
 from ..evaluation.evaluate import Request, evaluate_run
 from ..evaluation.records import read_scores, write_scores
+from ..runs.folder import RunFolder
 
 
 def score_cell(run: Path, bases: Path, device: str) -> None:
     """Score a finished run as ``eval-is`` does, with the base's scores from ``bases``, or into it."""
+    chosen = resolve_device(device)
+    if RunFolder(run).read_config().method != "full":  # which leaves no base beside it
+        _score_base(run, bases, Request(only="base", device=chosen))
+    evaluate_run(str(run), Request(only="adapter", device=chosen), [])
+
+
+def _score_base(run: Path, bases: Path, request: Request) -> None:
     bases.mkdir(parents=True, exist_ok=True)
     shared = bases / "scores.json"
-    request = {"device": resolve_device(device)}
     with FileLock(bases / "lock"):  # the first cell draws the base, the others wait for it
         known = read_scores(shared) if shared.is_file() else []
-        base = evaluate_run(str(run), Request(only="base", **request), known)
-        if base:
-            write_scores(shared, base)
-    evaluate_run(str(run), Request(only="adapter", **request), [])
+        write_scores(shared, evaluate_run(str(run), request, known))

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from superlora_diffusion.cli.main import app
 from superlora_diffusion.errors import RunError
 from superlora_diffusion.evaluation.records import read_scores
+from superlora_diffusion.models.config import BaseSettings
+from superlora_diffusion.models.storage import load_base
 from superlora_diffusion.runs.folder import RunFolder
 from superlora_diffusion.sweeps.folder import SweepFolder
 from superlora_diffusion.sweeps.jobs import Outcome, do_job
@@ -252,3 +254,12 @@ def test_wrong_options_are_told(place, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
     told = call("sweep", "--config", "sweep.yaml", *options)
     assert told.exit_code == 2 and words in told.stderr
+
+
+def test_a_cell_of_method_full_is_scored_and_counts_every_weight(make_sweep, sweep_here, place):
+    result = sweep_here(make_sweep(set={"method": "full"}))
+    assert not result.failed
+    (row,) = table(make_sweep().output)
+    assert float(row["fid"]) > 0 and row["family"] == "full"
+    unet = load_base(BaseSettings(path=str(place / "base"))).unet
+    assert int(row["parameters"]) == sum(weight.numel() for weight in unet.parameters())
