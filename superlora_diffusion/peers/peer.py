@@ -96,7 +96,10 @@ class Peer:
     @property
     def notes(self) -> list[str]:
         """What a user should know of how it was attached, a line each."""
-        lines = [f"{self.what} leaves out {name}: {why}" for name, why in self.left_out.items()]
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            by_reason.setdefault(why, []).append(name)
+        lines = [f"{self.what}; left out ({why}): {', '.join(names)}" for why, names in by_reason.items()]
         return [*lines, *self.attached.notes]
 
     def fixed(self) -> dict[str, Tensor]:

@@ -25,6 +25,8 @@ _LIBRARIES = (
     "accelerate",
     "transformers",
     "torch-fidelity",
+    "peft",
+    "lycoris-lora",
     "numpy",
 )
 

@@ -23,6 +23,7 @@ from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
 from ..models.config import FOREIGN_BASE_FIELDS
 from ..models.storage import save_base
+from ..peers import Peer
 from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
@@ -378,7 +379,8 @@ class Trainer:
             else:
                 read = self.config.base.model_dump(mode="json", include=set(FOREIGN_BASE_FIELDS))
                 card = AdapterCard(base=self.base.name, base_settings=read, data=data, training=trained)
-                save = getattr(self.trainee.adapter, "save", None) or self.trainee.adapter.save_pretrained
+                adapter = self.trainee.adapter
+                save = adapter.save if isinstance(adapter, Peer) else adapter.save_pretrained
                 save(self.folder.adapter, card=card)
 
     def close_trackers(self) -> None:

@@ -14,6 +14,7 @@ import yaml
 from tiny import UNET, ZERO_SNR, write_data
 
 from superlora_diffusion.errors import RunError
+from superlora_diffusion.peers import peft_tuners
 from superlora_diffusion.training import loop
 from superlora_diffusion.training.checkpoints import list_checkpoints
 
@@ -98,6 +99,21 @@ def test_two_interruptions_change_nothing(kind, config, train, interrupted):
     for step in ("000002", "000005"):  # saved because of the interruptions
         second = {name: value for name, value in second.items() if f"step-{step}" not in name}
     assert_same(everything(whole), second)
+
+
+def test_frozen_random_state_of_a_peer_goes_on_with_its_run(config, train, interrupted, monkeypatch):
+    sections = {
+        "method": "peft",
+        "peft": {"tuner": "vera", "options": {"r": 8}},
+        "train": {"learning_rate": 0.1},
+    }
+    train(config("whole", **sections))
+    whole = train.last.folder.adapter
+    interrupted(config("parts", **sections), 2)
+    monkeypatch.setattr(peft_tuners, "seed_for", lambda purpose, seed: 99)  # as another version might draw
+    train(config("parts", **sections))
+    for name in ("adapter_model.safetensors", "fixed.safetensors"):
+        assert (train.last.folder.adapter / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_learning_rates_follow_the_schedule_through_an_interruption(config, train, interrupted):
