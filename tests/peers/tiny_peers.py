@@ -101,6 +101,9 @@ def assert_lives_as_a_peer(make, tmp_path, reload, start=0.0) -> Peer:
     assert (trained - base_output()).abs().max() > 1e-5
     with peer.disabled():
         assert torch.equal(output(peer.network), base_output())
+        assert all(
+            parameter.requires_grad for parameter in peer.before.parameters.values()
+        )  # as the base came
         with peer.disabled():
             assert torch.equal(output(peer.network), base_output())
     with peer.cached():
