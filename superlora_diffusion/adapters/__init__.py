@@ -12,7 +12,7 @@ _HOMES = {
     "AdapterCard": "storage",
     "SuperLoRA": "module",
     "SuperLoRAConfig": "config",
-    "Target": "targets",
+    "Target": "naming",
     "attach": "attaching",
     "count_parameters": "plan",
     "find_targets": "targets",
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from .attaching import attach
     from .config import SuperLoRAConfig
     from .module import SuperLoRA
+    from .naming import Target
     from .plan import count_parameters
     from .storage import AdapterCard, load_adapter
-    from .targets import Target, find_targets
+    from .targets import find_targets
 
 
 def __getattr__(name: str) -> Any:

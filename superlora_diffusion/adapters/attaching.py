@@ -10,8 +10,9 @@ from .config import SuperLoRAConfig
 from .host import check_name, register
 from .layers import add_source, check_adaptable
 from .module import SuperLoRA
+from .naming import Target
 from .projection import Arrays
-from .targets import Target, find_targets
+from .targets import find_targets
 
 
 def attach(model: nn.Module, config: SuperLoRAConfig, name: str = "default") -> SuperLoRA:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..randomness import generator_for
 from .factoring import cp, first_entries, kronecker, tucker
-from .grouping import split_groups
+from .grouping import Grouping
+from .naming import Target
 from .plan import AdapterPlan, GroupPlan, PartPlan, TensorPlan
 from .projection import Arrays, project
 
@@ -70,6 +71,20 @@ def build_part(part: PartPlan, tensors: Mapping[str, Tensor]) -> Tensor:
     if core is not None and len(part.core.shape) == len(factors):
         return tucker(core, factors)
     return cp(factors, core)
+
+
+def split_groups(vectors: Sequence[Tensor], grouping: Grouping, targets: Sequence[Target]) -> list[Tensor]:
+    """The groups' vectors (n,) as one flat piece a target, in the order of ``targets``."""
+    if grouping.members is None:
+        whole = torch.cat(list(vectors)) if len(vectors) > 1 else vectors[0]
+        sizes = [target.size for target in targets]
+        return list(whole[: sum(sizes)].split(sizes))
+    pieces: list[Tensor | None] = [None] * len(targets)
+    for vector, members in zip(vectors, grouping.members, strict=True):
+        parts = vector.split([targets[index].size for index in members])
+        for index, part in zip(members, parts, strict=True):
+            pieces[index] = part
+    return pieces
 
 
 def start_tensor(tensor: TensorPlan, seed: int) -> Tensor:

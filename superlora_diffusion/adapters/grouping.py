@@ -1,20 +1,19 @@
 """Grouping: how the weights of all targets are joined into vectors (arXiv 2403.11887, section 3.1).
 
-Legend: N = weights of all targets, G = groups, n = weights generated for a group.
+Imports no torch. Legend: N = weights of all targets, G = groups, n = weights generated for a group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from functools import lru_cache
+from typing import NamedTuple
 
 from ..errors import ConfigError
 from .arithmetic import ceil_div
 from .config import SuperLoRAConfig
-from .targets import Target, layer_name
+from .naming import Target, layer_name
 
 
 @dataclass(frozen=True)
@@ -29,49 +28,91 @@ class Grouping:
     """Target indices of each group where groups end at matrix borders, else None."""
 
 
+class AlikeGroups(NamedTuple):
+    """Groups that differ in nothing but their index and their place in the network."""
+
+    n: int
+    """Weights of each of them."""
+    members: tuple[Target, ...]
+    """The targets of the first of them; empty where runs cut across matrices."""
+    indices: Sequence[int]
+
+
 def make_grouping(config: SuperLoRAConfig, targets: Sequence[Target]) -> Grouping:
     """Group the targets by ``config.groups``.
 
     Raises:
         ConfigError: if there are no targets, or so many groups that one would be empty.
     """
-    if not targets:
-        raise ConfigError(faults=[("targets", "no weight was found; at least one is needed.")])
     if isinstance(config.groups, int):
-        return _cut_into_runs(config.groups, targets)
-    keys = {
-        "weight": lambda target: target.name,
-        "layer": lambda target: layer_name(target.name, config.targets),
-        "shape": lambda target: (target.out_features, target.in_features),
-    }
-    members: dict[object, list[int]] = {}
-    for index, target in enumerate(targets):
-        members.setdefault(keys[config.groups](target), []).append(index)
-    groups = tuple(map(tuple, members.values()))
+        n = _run_length(config.groups, targets)
+        return Grouping((n,) * config.groups, tuple(range(len(targets))), None)
+    groups = _gather(config.groups, config.targets, targets)
     sizes = tuple(sum(targets[index].size for index in group) for group in groups)
     return Grouping(sizes, tuple(index for group in groups for index in group), groups)
 
 
-def _cut_into_runs(count: int, targets: Sequence[Target]) -> Grouping:
-    """N weights in ``count`` runs of n = ceil(N / count); a run may cross matrix borders, the last is cut."""
+def alike_groups(config: SuperLoRAConfig, targets: tuple[Target, ...]) -> tuple[AlikeGroups, ...]:
+    """The grouping, groups that are alike taken together: all that a count depends on.
+
+    Raises:
+        ConfigError: as :func:`make_grouping`.
+    """
+    return _take_together(config.groups, config.targets, targets)
+
+
+@lru_cache(maxsize=64)  # many settings are counted on one list of targets
+def _take_together(
+    groups: int | str, patterns: tuple[str, ...], targets: tuple[Target, ...]
+) -> tuple[AlikeGroups, ...]:
+    if isinstance(groups, int):
+        return (AlikeGroups(_run_length(groups, targets), (), range(groups)),)
+    gathered = _gather(groups, patterns, targets)
+    kinds: dict[object, list[int]] = {}
+    for index, places in enumerate(gathered):
+        shapes = tuple(targets[place][1:] for place in places)
+        size = sum(rows * columns for rows, columns in shapes)
+        kinds.setdefault(size if groups == "layer" else shapes, []).append(index)
+    firsts = [tuple(targets[place] for place in gathered[indices[0]]) for indices in kinds.values()]
+    return tuple(
+        AlikeGroups(sum(target.size for target in members), members, tuple(indices))
+        for members, indices in zip(firsts, kinds.values(), strict=True)
+    )
+
+
+@lru_cache(maxsize=64)
+def widest(targets: tuple[Target, ...]) -> int:
+    """The largest in_features: the columns of the fold "none"."""
+    _require_some(targets)
+    return max(target.in_features for target in targets)
+
+
+def _gather(how: str, patterns: tuple[str, ...], targets: Sequence[Target]) -> tuple[tuple[int, ...], ...]:
+    """Target indices of each group, for groups that end at matrix borders."""
+    _require_some(targets)
+    keys = {
+        "weight": lambda target: target.name,
+        "layer": lambda target: layer_name(target.name, patterns),
+        "shape": lambda target: (target.out_features, target.in_features),
+    }
+    members: dict[object, list[int]] = {}
+    for index, target in enumerate(targets):
+        members.setdefault(keys[how](target), []).append(index)
+    return tuple(map(tuple, members.values()))
+
+
+def _run_length(count: int, targets: Sequence[Target]) -> int:
+    """n = ceil(N / count): a run may cross matrix borders, the last is cut, none may be empty."""
+    _require_some(targets)
     total = sum(target.size for target in targets)
     n = ceil_div(total, count)
     if (count - 1) * n >= total:
         filled = ceil_div(total, n)
         text = f"got {count}: {total} weights in runs of {n} fill only {filled}; use at most {filled}, or {total}."
         raise ConfigError(faults=[("groups", text)])
-    return Grouping((n,) * count, tuple(range(len(targets))), None)
+    return n
 
 
-def split_groups(vectors: Sequence[Tensor], grouping: Grouping, targets: Sequence[Target]) -> list[Tensor]:
-    """The groups' vectors (n,) as one flat piece a target, in the order of ``targets``."""
-    if grouping.members is None:
-        whole = torch.cat(list(vectors)) if len(vectors) > 1 else vectors[0]
-        sizes = [target.size for target in targets]
-        return list(whole[: sum(sizes)].split(sizes))
-    pieces: list[Tensor | None] = [None] * len(targets)
-    for vector, members in zip(vectors, grouping.members, strict=True):
-        parts = vector.split([targets[index].size for index in members])
-        for index, part in zip(members, parts, strict=True):
-            pieces[index] = part
-    return pieces
+def _require_some(targets: Sequence[Target]) -> None:
+    if not targets:
+        raise ConfigError(faults=[("targets", "no weight was found; at least one is needed.")])

@@ -17,9 +17,9 @@ from .config import SuperLoRAConfig
 from .generation import generate_deltas, start_tensor
 from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
 from .layers import remove_source
+from .naming import Target
 from .plan import make_plan
 from .projection import Arrays, draw_arrays
-from .targets import Target
 
 if TYPE_CHECKING:
     from .storage import AdapterCard

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from . import folding
 from .arithmetic import generated_count
 from .config import FULL, SuperLoRAConfig
-from .grouping import Grouping, make_grouping
-from .targets import Target
+from .grouping import Grouping, alike_groups, make_grouping, widest
+from .naming import Target, as_targets
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class PartPlan:
     def tensors(self) -> Iterator[TensorPlan]:
         yield from (tensor for tensor in (self.core, *self.factors) if tensor is not None)
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The shape of what it makes. A mode without a factor is a mode of the core."""
+        if not self.factors:
+            return self.core.shape
+        return tuple(
+            self.core.shape[mode] if factor is None else factor.shape[0]
+            for mode, factor in enumerate(self.factors)
+        )
+
 
 @dataclass(frozen=True)
 class GroupPlan:
@@ -61,6 +71,11 @@ class GroupPlan:
         for part in self.parts:
             yield from part.tensors
 
+    @property
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(tensor.count for tensor in self.tensors)
+
 
 @dataclass(frozen=True)
 class AdapterPlan:
@@ -73,7 +88,7 @@ class AdapterPlan:
     @property
     def count(self) -> int:
         """How many numbers train."""
-        return sum(tensor.count for group in self.groups for tensor in group.tensors)
+        return sum(group.count for group in self.groups)
 
 
 def make_plan(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> AdapterPlan:
@@ -86,9 +101,9 @@ def make_plan(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> AdapterPl
     Raises:
         ConfigError: if the settings do not fit the targets.
     """
-    targets = tuple(Target(*target) for target in targets)
+    targets = as_targets(targets)
     grouping = make_grouping(config, targets)
-    columns = max(target.in_features for target in targets)
+    columns = widest(targets)
     groups = []
     for index, n in enumerate(grouping.sizes):
         members = [targets[i] for i in grouping.members[index]] if grouping.members else []
@@ -96,8 +111,30 @@ def make_plan(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> AdapterPl
     return AdapterPlan(targets, grouping, tuple(groups))
 
 
+def plan_alike_groups(
+    config: SuperLoRAConfig, targets: tuple[Target, ...]
+) -> list[tuple[GroupPlan, Sequence[int]]]:
+    """The groups of :func:`make_plan`, each kind of group planned once: what closed forms need.
+
+    Args:
+        config: its settings.
+        targets: in order; a tuple, since what it holds is looked at once for many settings.
+
+    Returns:
+        (plan of the first group of its kind, indices of all groups of that kind) pairs.
+
+    Raises:
+        ConfigError: if the settings do not fit the targets.
+    """
+    columns = widest(targets)
+    return [
+        (_plan_group(config, indices[0], n, members, columns), indices)
+        for n, members, indices in alike_groups(config, targets)
+    ]
+
+
 def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> int:
-    """How many numbers an adapter trains: closed form, no arrays made.
+    """How many numbers an adapter trains: closed form, no arrays made, one plan for each kind of group.
 
     Args:
         config: its settings.
@@ -106,11 +143,12 @@ def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> in
     Raises:
         ConfigError: if the settings do not fit the targets.
     """
-    return make_plan(config, targets).count
+    kinds = plan_alike_groups(config, as_targets(targets))
+    return sum(len(indices) * plan.count for plan, indices in kinds)
 
 
 def _plan_group(
-    config: SuperLoRAConfig, index: int, n: int, members: list[Target], columns: int
+    config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
 ) -> GroupPlan:
     m = generated_count(config.exact_ratio, n)
     if config.order == 1:
@@ -125,7 +163,7 @@ def _plan_group(
 
 
 def _sides(
-    config: SuperLoRAConfig, n: int, m: int, members: list[Target], columns: int
+    config: SuperLoRAConfig, n: int, m: int, members: Sequence[Target], columns: int
 ) -> tuple[tuple[int, ...], tuple[int, int] | None]:
     """Sides of the factored tensor, and what a Kronecker product is cut to."""
     if config.fold == "stack":

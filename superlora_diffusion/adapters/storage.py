@@ -22,8 +22,9 @@ from .config import SuperLoRAConfig
 from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
+from .naming import Target
 from .projection import Arrays, checksum, checksums_agree
-from .targets import ADAPTABLE, Target
+from .targets import ADAPTABLE
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, PROJECTION = (

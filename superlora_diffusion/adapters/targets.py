@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from torch import nn
 
 from ..errors import AdapterError, nearest
 from .config import SuperLoRAConfig
+from .naming import Target, matches
 
 ADAPTABLE = (nn.Linear, nn.Conv2d)
-
-
-class Target(NamedTuple):
-    """One weight matrix; a convolution's kernel counts as (out, in * kh * kw)."""
-
-    name: str
-    out_features: int
-    in_features: int
-
-    @property
-    def size(self) -> int:
-        return self.out_features * self.in_features
 
 
 def find_targets(model: nn.Module, config: SuperLoRAConfig) -> list[Target]:
@@ -39,21 +27,10 @@ def find_targets(model: nn.Module, config: SuperLoRAConfig) -> list[Target]:
     return [describe(name, layers[name]) for name in chosen]
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether ``pattern`` is the whole of a dotted name or its last whole components."""
-    return name == pattern or name.endswith(f".{pattern}")
-
-
 def describe(name: str, layer: nn.Module) -> Target:
     """The triple of a Linear or Conv2d layer."""
     out_features = layer.weight.shape[0]
     return Target(name, out_features, layer.weight.numel() // out_features)
-
-
-def layer_name(name: str, patterns: Iterable[str]) -> str:
-    """The attention module a target belongs to: its name without the (longest) pattern it matched."""
-    matched = max((pattern for pattern in patterns if matches(name, pattern)), key=len, default="")
-    return name[: len(name) - len(matched)].removesuffix(".")
 
 
 def _nothing_matched(pattern: str, model: nn.Module, layers: dict[str, nn.Module]) -> str:

@@ -32,7 +32,7 @@ def load_base(settings: BaseSettings) -> Base:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BaseModelError(f"base {source!r} cannot be loaded: {error}") from error
     _require_denoiser(unet, source)
-    card = _read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     names, null_class = _classes(settings, card, unet, source)
     return Base(unet, scheduler, names, null_class, name=source)
 
@@ -66,7 +66,7 @@ def _require_unet2d(folder: Path) -> None:
         raise BaseModelError(
             f"{folder} is no base: it has no unet/config.json. Expected a diffusers pipeline folder."
         )
-    kind = _read_json(config).get("_class_name")
+    kind = read_json(config).get("_class_name")
     if kind != "UNet2DModel":
         raise BaseModelError(
             f"{folder} holds a {kind}; a UNet2DModel (class-conditional or unconditional) is accepted."
@@ -77,7 +77,8 @@ def _require_unet2d(folder: Path) -> None:
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of names and values; anything else is a BaseModelError that names the file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

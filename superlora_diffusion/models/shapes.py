@@ -1,0 +1,102 @@
+"""Networks as shapes alone: built from their config on the meta device, no weights read and no memory taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import nn
+
+from ..errors import BaseModelError, nearest
+from .build import build_unet
+from .config import EMBEDDED_BASE, BaseSettings
+from .storage import ASSETS, read_json
+
+CONFIG = "config.json"
+# Where a pipeline keeps its denoiser; a folder that is a network itself has the config at its top.
+_PLACES = (f"unet/{CONFIG}", f"transformer/{CONFIG}", CONFIG)
+_KINDS = "a UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel or another network of diffusers"
+
+
+def network_on_meta(base: BaseSettings) -> nn.Module:
+    """The denoising network of a base, its parameters without storage.
+
+    Args:
+        base: an embedded name, a diffusers folder (of a pipeline or a network), a config.json, a hub id (its config
+            alone is downloaded), or a fresh network.
+
+    Raises:
+        BaseModelError: if it is missing, broken, or no network of diffusers.
+        ConfigError: for a fresh network's faulty arguments.
+    """
+    with torch.device("meta"):
+        if base.build is not None:
+            return build_unet(base.build, base.build.class_names or ())
+        return _from_config(find_network_config(str(base.path), base.revision))
+
+
+def find_network_config(source: str, revision: str | None = None) -> Path:
+    """The config.json of a base's denoiser.
+
+    Raises:
+        BaseModelError: if there is none.
+    """
+    path = Path(source).expanduser()
+    if source == EMBEDDED_BASE:
+        path = ASSETS / EMBEDDED_BASE
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return _inside(path)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise BaseModelError(
+            f"model {source!r} is neither a file nor a folder.{nearest(source, [EMBEDDED_BASE])} Expected the "
+            f"embedded base {EMBEDDED_BASE!r}, a diffusers folder, a config.json, or a hub id: 'user/name'."
+        )
+    return _on_the_hub(source, revision)
+
+
+def _inside(folder: Path) -> Path:
+    for place in _PLACES:
+        if (folder / place).is_file():
+            return folder / place
+    raise BaseModelError(f"{folder} holds no network: none of {', '.join(_PLACES)} is there.")
+
+
+def _on_the_hub(source: str, revision: str | None) -> Path:
+    errors = []
+    for place in _PLACES:
+        found, error = _try_hub(source, place, revision)
+        if found:
+            return found
+        errors.append(error)
+    raise BaseModelError(f"model {source!r} is no local folder, and the hub gave no config: {errors[0]}.")
+
+
+def _try_hub(source: str, place: str, revision: str | None) -> tuple[Path | None, str]:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source, place, revision=revision)), ""
+    except Exception as error:  # the hub client has no common error class; its own words are the best we have
+        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.')}"
+
+
+def _from_config(path: Path) -> nn.Module:
+    values = read_json(path)
+    kind = values.get("_class_name")
+    network = getattr(diffusers, str(kind), None)
+    if not (isinstance(network, type) and issubclass(network, diffusers.ModelMixin)):
+        raise BaseModelError(f"{path} describes {_described(kind, values)}; {_KINDS} is accepted.")
+    try:
+        return network.from_config(values)
+    except Exception as error:  # any class of diffusers, each with checks of its own
+        raise BaseModelError(f"{path} describes a {kind} that cannot be built: {error}") from error
+
+
+def _described(kind: Any, values: dict[str, Any]) -> str:
+    if kind is not None:
+        return f"a {kind}"
+    return f"a {values['model_type']} of another library" if "model_type" in values else "no class (_class_name)"
