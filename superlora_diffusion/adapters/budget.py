@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,21 +55,32 @@ class Listing:
     examined: int
     """How many different settings were counted."""
 
+    @property
+    def best_of_families(self) -> dict[str, int]:
+        """The largest count of each family that has a setting in the list."""
+        best: dict[str, int] = {}
+        for choice in self.choices:
+            best.setdefault(choice.family, choice.count)
+        return best
+
 
 def list_settings(
-    budget: int, targets: Iterable[Sequence], families: Iterable[str] = FAMILIES, **given: Any
+    budget: int,
+    targets: Iterable[Sequence],
+    families: Iterable[str] = FAMILIES,
+    patterns: tuple[str, ...] = ("to_q", "to_v"),
 ) -> Listing:
     """List the settings of at most ``budget`` trained numbers, closest to it first.
 
     Of equal counts the setting with fewer fields to write comes first, then the families' order. Left out are
-    settings that the config or the targets refuse, that train as many numbers as the targets hold, whose rank is
-    above what their matrices can have, and those that are another setting under another name.
+    settings that the config or the targets refuse, that train as many numbers as the targets (or as a tensor they
+    factor) hold, and those that are another setting under another name.
 
     Args:
         budget: how many numbers may train.
         targets: (name, out_features, in_features) triples, in order.
         families: names out of :data:`space.FAMILIES`.
-        **given: fields of every setting, such as ``targets``.
+        patterns: how the targets were found, for the settings' configs.
 
     Raises:
         ConfigError: for a budget below 1, an unknown family, or if nothing fits: the smallest there is is told.
@@ -77,7 +89,7 @@ def list_settings(
         raise ConfigError(faults=[("budget", f"got {budget}: at least one number must train; try 5000.")])
     families = check_families(families)
     targets = as_targets(targets)
-    found = list(_sensible(targets, families, given))
+    found = list(_sensible(targets, families, patterns))
     fitting = [choice for choice in found if choice.count <= budget]
     if not fitting:
         raise ConfigError(faults=[("budget", _nothing_fits(budget, families, found))])
@@ -89,14 +101,16 @@ def _best_first(choice: Choice) -> tuple:
     return -choice.count, len(choice.fields), FAMILIES.index(choice.family), rank
 
 
-def _sensible(targets: tuple[Target, ...], families: Sequence[str], given: Fields) -> Iterator[Choice]:
+def _sensible(
+    targets: tuple[Target, ...], families: Sequence[str], patterns: tuple[str, ...]
+) -> Iterator[Choice]:
     """The settings of the families that are legal, sensible and different from each other."""
     seen: set[Hashable] = set()
     weights = sum(target.size for target in targets)
     for family in families:
         for fields in settings_of(family):
             try:
-                config = SuperLoRAConfig(**given, **fields)
+                config = SuperLoRAConfig(targets=patterns, **fields)
                 kinds = plan_alike_groups(config, targets)
             except ConfigError:  # this network has too few weights for so many groups
                 continue
@@ -110,9 +124,9 @@ def _sensible(targets: tuple[Target, ...], families: Sequence[str], given: Field
 
 
 def _wasteful(plan: GroupPlan) -> bool:
-    """Whether a matrix of the group is factored at a rank that it cannot have."""
-    matrices = (part for part in plan.parts if len(part.factors) == 2 and None not in part.factors)
-    return any(part.factors[0].shape[1] > min(part.sides) for part in matrices)
+    """Whether a factored tensor of the group trains as many numbers as it has entries."""
+    factored = (part for part in plan.parts if part.factors)
+    return any(sum(tensor.count for tensor in part.tensors) >= math.prod(part.sides) for part in factored)
 
 
 def _identity(config: SuperLoRAConfig, kinds: _Kinds) -> Hashable:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import configs, eval_is, sample, sweep, train
+from . import configs, eval_is, params, sample, sweep, train
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ train.register(app)
 sample.register(app)
 eval_is.register(app)
 sweep.register(app)
+params.register(app)
 configs.register(app)
 
 

@@ -66,7 +66,9 @@ def params(
     from ..runs.loading import load_config
 
     if config is None and overrides:
-        raise ConfigError(f"got {overrides[0]!r} without --config; values of a config need one, such as demo.")
+        raise ConfigError(
+            f"got {overrides[0]!r} without --config; values of a config need one, such as demo."
+        )
     resolved = None if config is None else load_config(config, overrides or [])
     set_verbosity(verbose)
     if budget is not None:
@@ -74,7 +76,9 @@ def params(
         return
     for option, value in {"targets": targets, "families": families, "top": top}.items():
         if value is not None:
-            raise ConfigError(f"--{option} {value} goes with --budget; a config says it as adapter.KEY=VALUE.")
+            raise ConfigError(
+                f"--{option} {value} goes with --budget; a config says it as adapter.KEY=VALUE."
+            )
     if resolved is None:
         raise ConfigError("give --config NAME to count a run, or --budget NUMBER to list what fits.")
     _count(resolved, model, as_json)
@@ -84,9 +88,9 @@ def _count(config: Any, model: str | None, as_json: bool) -> None:
     from . import params_view
 
     if config.method == "superlora":
-        from ..runs.counting import base_named, count_run
+        from ..runs.counting import count_run
 
-        found, formula = count_run(config, base_named(model) if model else None)
+        found, formula = count_run(config, model)
         if as_json:
             described = {"targets": found.as_dict(), **formula.as_dict()}
             print_json({"method": config.method, **described, "learning_rate": config.learning_rate})
@@ -122,7 +126,8 @@ def _list(
     top: int,
     as_json: bool,
 ) -> None:
-    from ..runs.counting import Search, search
+    from ..adapters.space import FAMILIES
+    from ..runs.search import Search, search
     from . import params_view
 
     found = search(
@@ -133,7 +138,7 @@ def _list(
             overrides=tuple(overrides),
             model=model,
             targets=_words(targets),
-            families=_words(families),
+            families=_words(families) or FAMILIES,
         )
     )
     if as_json:
@@ -152,5 +157,7 @@ def _whole_number(text: str) -> int:
 
     plain = text.replace(",", "").replace("_", "")
     if not re.fullmatch(r"[-+]?\d+(\.\d*)?([eE]\+?\d{1,2})?", plain) or float(plain) != int(float(plain)):
-        raise ConfigError(faults=[("budget", f"got {text!r}: a whole number such as 5000 or 1e4 is accepted.")])
+        raise ConfigError(
+            faults=[("budget", f"got {text!r}: a whole number such as 5000 or 1e4 is accepted.")]
+        )
     return int(float(plain))

@@ -99,4 +99,6 @@ def _from_config(path: Path) -> nn.Module:
 def _described(kind: Any, values: dict[str, Any]) -> str:
     if kind is not None:
         return f"a {kind}"
-    return f"a {values['model_type']} of another library" if "model_type" in values else "no class (_class_name)"
+    return (
+        f"a {values['model_type']} of another library" if "model_type" in values else "no class (_class_name)"
+    )

@@ -1,4 +1,4 @@
-"""What a run would train, counted on shapes alone, and what could be trained within a budget."""
+"""What an adapter would adapt and train, counted on shapes alone."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import UNet2DModel
-
-from ..adapters.budget import Listing, list_settings
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.formula import Formula, write_formula
 from ..adapters.naming import Target
 from ..adapters.targets import find_targets
-from ..errors import ConfigError
-from ..models.config import EMBEDDED_BASE, BaseSettings
+from ..models.config import BaseSettings
 from ..models.shapes import network_on_meta
 from .config import RunConfig
 from .loading import load_config, packaged_configs
-
-# What an override may say of an adapter whose setting is looked for: nothing that the list varies.
-_KEPT = ("targets", "seed", "scale", "init_std")
 
 
 @dataclass(frozen=True)
@@ -63,51 +56,27 @@ def base_named(name: str) -> BaseSettings:
     return BaseSettings(path=name)
 
 
-def targets_on(base: BaseSettings, adapter: SuperLoRAConfig) -> TargetList:
+def targets_on(base: BaseSettings, adapter: SuperLoRAConfig, name: str | None = None) -> TargetList:
     """The targets of an adapter on a base, no weights read.
+
+    Args:
+        base: where.
+        adapter: its settings; ``targets`` alone is looked at.
+        name: what a fresh network is called.
 
     Raises:
         BaseModelError, AdapterError: for a base that is not there, a target that matches nothing.
     """
     network = network_on_meta(base)
-    name = "a fresh network" if base.build else str(base.path)
-    return TargetList(name, type(network).__name__, adapter.targets, tuple(find_targets(network, adapter)))
+    model = (name or "a fresh network") if base.build else str(base.path)
+    return TargetList(model, type(network).__name__, adapter.targets, tuple(find_targets(network, adapter)))
 
 
-def count_run(config: RunConfig, base: BaseSettings | None = None) -> tuple[TargetList, Formula]:
-    """The targets of a run's adapter and the formula of its count, on the run's base or on another."""
-    found = targets_on(base or config.base, config.adapter)
-    return found, write_formula(config.adapter, found.targets)
-
-
-def list_for(base: BaseSettings, budget: int, families: list[str] | None, **given: Any):
-    """The settings that fit ``budget`` on a base: (targets, listing).
-
-    Args:
-        base: where they are counted.
-        budget: how many numbers may train.
-        families: names of families of methods; None for all.
-        **given: fields of every setting, such as ``targets``.
-    """
-    found = targets_on(base, SuperLoRAConfig(**given))
-    options = {} if families is None else {"families": families}
-    return found, list_settings(budget, found.targets, **options, **given)
-
-
-def kept_fields(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
-    """The fields of a config's adapter that a listed setting leaves as they are: its targets.
+def count_run(config: RunConfig, model: str | None = None) -> tuple[TargetList, Formula]:
+    """The targets of a run's adapter and the formula of its count, on the run's base or on another model.
 
     Raises:
-        ConfigError: for an override of what the list varies.
+        BaseModelError, AdapterError, ConfigError: for a base, targets or settings that do not fit.
     """
-    for text in overrides:
-        path = text.partition("=")[0].strip()
-        if path.startswith("adapter.") and path.removeprefix("adapter.") not in _KEPT:
-            fault = f"got {text!r} with --budget, which looks for it; leave it out, or narrow by --families."
-            raise ConfigError(faults=[(path, fault)])
-    return {"targets": config.adapter.targets}
-
-
-def is_trainable(base: BaseSettings, found: TargetList) -> bool:
-    """Whether ``train`` takes this base for an adapter."""
-    return base.build is None and found.network == UNet2DModel.__name__ and not str(base.path).endswith(".json")
+    found = targets_on(base_named(model) if model else config.base, config.adapter, model)
+    return found, write_formula(config.adapter, found.targets)

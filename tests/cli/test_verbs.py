@@ -297,7 +297,7 @@ HELP = """
 import sys
 from typer.testing import CliRunner
 from superlora_diffusion.cli.main import app
-for words in [], ["train"], ["sample"], ["eval-is"], ["configs"], ["configs", "ls"], ["configs", "cp"]:
+for words in [], ["train"], ["sample"], ["eval-is"], ["params"], ["configs"], ["configs", "ls"], ["configs", "cp"]:
     result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 0, words
     example = "superlora-diff " + " ".join(words[:1])
