@@ -102,17 +102,12 @@ def _count(config: Any, model: str | None, as_json: bool) -> None:
 
     if model is not None:
         raise ConfigError(f"--model {model} goes with method superlora; use base.path={model} here.")
-    shapes = list_trained(config)
+    inventory = list_trained(config)
     if as_json:
-        total = sum(found.parameters for found in shapes)
-        tensors = [
-            {"shape": list(found.shape), "count": len(found.names), "parameters": found.parameters,
-             "names": list(found.names)} for found in shapes
-        ]  # fmt: skip
-        described = {"method": config.method, "parameters": total, "tensors": tensors}
+        described = {"method": config.method, **inventory.as_dict()}
         print_json({**described, "learning_rate": config.learning_rate})
     else:
-        params_view.print_tensors(config, shapes)
+        params_view.print_inventory(config, inventory)
 
 
 def _list(

@@ -12,13 +12,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..runs.family import family_of
+
 if TYPE_CHECKING:
     from ..adapters.config import SuperLoRAConfig
     from ..adapters.formula import Formula, GroupFormula
     from ..runs.config import RunConfig
     from ..runs.counting import TargetList
     from ..runs.search import Found
-    from ..training.inventory import TensorsOfAShape
+    from ..training.inventory import Inventory
 
 _WIDE = 110  # columns from which setting and formula stand beside each other
 
@@ -52,23 +54,27 @@ def print_count(config: RunConfig, found: TargetList, formula: Formula) -> None:
     )
 
 
-def print_tensors(config: RunConfig, shapes: Sequence[TensorsOfAShape]) -> None:
+def print_inventory(config: RunConfig, inventory: Inventory) -> None:
     """What trains in a run of another method, tensors of one shape together."""
     console = make_console()
-    console.print(Text(f"{config.method} on {config.base.path or 'a fresh network'}", "bold"))
+    console.print(Text(f"{family_of(config)} on {config.base.path or 'a fresh network'}", "bold"))
+    _print_indented(console, inventory.what)
+    for note in inventory.notes:
+        _print_indented(console, f"note: {note}", "yellow")
+    console.print()
     table = _plain_table(
         ("parameters", "right"), ("tensors", "right"), ("shape", "left"), ("such as", "left")
     )
-    for found in sorted(shapes, key=lambda found: -found.parameters):
-        shape = " x ".join(map(str, found.shape)) or "1"
+    for found in inventory.shapes:
+        shape = " x ".join(f"{side:,}" for side in found.shape) or "1"
         row = (f"{found.parameters:,}", f"{len(found.names):,}", shape, found.names[0])
         table.add_row(*map(Text, row))
     console.print(table)
-    total = sum(found.parameters for found in shapes)
-    tensors = sum(len(found.names) for found in shapes)
+    console.print()
+    tensors = sum(len(found.names) for found in inventory.shapes)
     console.print(
         Text.assemble(
-            (f"{total:,} numbers train", "bold"),
+            (f"{inventory.parameters:,} numbers train", "bold"),
             f" in {tensors:,} tensors, at learning rate {config.learning_rate:g}",
         )
     )

@@ -119,18 +119,31 @@ def test_a_projection_is_told():
     assert "n = 126,976 weights, m = 1,270 generated, spread over n by fastfood; folded: 11 x 11 x 11" in text
 
 
-def test_other_methods_list_what_is_attached(place):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method=full",),
+        ("method=bitfit",),
+        ("method=norms",),
+        ("method=difffit",),
+        ("method=peft", "peft.tuner=lora", "peft.options.r=3"),
+        ("method=lycoris", "lycoris.algo=loha"),
+    ],
+    ids=lambda overrides: overrides[0].removeprefix("method="),
+)
+def test_other_methods_list_what_is_attached(overrides, place):
     config = str(place / "mine.yaml")
-    listed = json.loads(said("-c", config, "method=full", "--json"))
-    resolved = load_config(config, ["method=full"])
-    trained = make_trainee(resolved, load_or_build_base(resolved)).parameters
+    listed = json.loads(said("-c", config, *overrides, "--json"))
+    resolved = load_config(config, overrides)
+    trainee = make_trainee(resolved, load_or_build_base(resolved))
     shapes = {name: row["shape"] for row in listed["tensors"] for name in row["names"]}
-    assert shapes == {name: list(value.shape) for name, value in trained.items()}
+    assert shapes == {name: list(value.shape) for name, value in trainee.parameters.items()}
     assert len({tuple(row["shape"]) for row in listed["tensors"]}) == len(listed["tensors"])
-    total = sum(value.numel() for value in trained.values())
-    assert listed["parameters"] == sum(row["parameters"] for row in listed["tensors"]) == total
-    text = said("-c", config, "method=full")
-    assert f"{total:,} numbers train in {len(trained)} tensors, at learning rate 0.001" in text
+    assert listed["parameters"] == sum(row["parameters"] for row in listed["tensors"]) == trainee.count
+    assert listed["trains"] == trainee.what and listed["notes"] == list(trainee.notes)
+    text = said("-c", config, *overrides)
+    tail = f"in {len(shapes)} tensors, at learning rate {resolved.learning_rate:g}"
+    assert f"{trainee.count:,} numbers train {tail}" in text
     rows = re.findall(r"^ *([\d,]+) +(\d+) +(\d+(?: x \d+)*) +\S+ *$", text, re.M)
     assert len(rows) == len(listed["tensors"])
     assert all(int(count) * evaluate(shape) == evaluate(numbers) for numbers, count, shape in rows)
