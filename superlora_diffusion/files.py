@@ -22,6 +22,17 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     Raises:
         SuperLoRAError: naming the file, where the system refuses (no such place, no rights, a full disk).
     """
+    with atomic_file(path) as partial:
+        write(partial)
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends, or vanishes when it fails.
+
+    Raises:
+        SuperLoRAError: naming the file, where the system refuses.
+    """
     path = Path(path)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +40,7 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         os.close(handle)
         partial = Path(name)
         try:
-            write(partial)
+            yield partial
             partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
         finally:

@@ -54,6 +54,9 @@ def eval_is(
         Path | None, typer.Option(help="The plot; is-distance.png in the (first) run folder.")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Score also what is scored already.")] = False,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Keep the scored images: samples/scored-*.npz of the run.")
+    ] = False,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,9 +66,11 @@ def eval_is(
     from ..errors import EvaluationError
     from ..evaluation.evaluate import Request, evaluate_run
     from ..evaluation.plot import plot_front
+    from ..evaluation.processes import is_main, join_launched
     from ..progress import Reporter
 
     set_verbosity(verbose)
+    place = join_launched(resolve_device(device))
     values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale}
     request = Request(
         images=images,
@@ -75,18 +80,21 @@ def eval_is(
         extractor_path=extractor_path,
         real=real,
         sampling={key: value for key, value in values.items() if value is not None},
-        device=resolve_device(device),
+        device=place,
         again=again,
         metrics=metrics,
         only=only,
+        save_images=save_images,
     )
     records: list = []
     for run in runs:
-        with Reporter(f"draw {Path(run).name}", 0, "image", quiet=quiet) as reporter:
+        with Reporter(f"draw {Path(run).name}", 0, "image", quiet=quiet or not is_main()) as reporter:
             records += evaluate_run(run, request, records, reporter.restart, reporter.advance)
+    if not is_main():
+        return
     records = [record for i, record in enumerate(records) if record not in records[:i]]
     plot = plot or Path(runs[0]).expanduser() / "is-distance.png"
-    _print(records, runs, as_json)
+    _print(records, runs, as_json, save_images)
     if any(record.is_distance is None for record in records):
         typer.echo("No plot: it shows the IS distance, which not every model has (--metrics is).", err=True)
         return
@@ -99,7 +107,7 @@ def eval_is(
         typer.echo(f"Plot:   {plot}")
 
 
-def _print(records: list, runs: list[str], as_json: bool) -> None:
+def _print(records: list, runs: list[str], as_json: bool, saved: bool) -> None:
     if as_json:
         print_json([record.model_dump(mode="json") for record in records])
         return
@@ -113,3 +121,5 @@ def _print(records: list, runs: list[str], as_json: bool) -> None:
     console.print(scores_table(records))
     for run in runs:
         typer.echo(f"Scores: {Path(run) / 'scores.json'}")
+        if saved:
+            typer.echo(f"Images: {Path(run) / 'samples' / 'scored-*.npz'}")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import configs, eval_is, params, sample, sweep, train
+from . import cache, configs, eval_is, params, sample, sweep, train
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ eval_is.register(app)
 sweep.register(app)
 params.register(app)
 configs.register(app)
+cache.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,16 +3,73 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from superlora_diffusion.errors import DataError
+from superlora_diffusion.errors import ConfigError, DataError, nearest
 from superlora_diffusion.files import write_atomically
 
 Arrays = dict[str, np.ndarray]
+_SHELF_NOTES = {
+    "synthdigits": "rendered digits, made again when they are needed",
+    "torchvision": "downloaded data sets",
+    "features": "features of real images, computed again when they are needed",
+}
+
+
+@dataclass(frozen=True)
+class CacheShelf:
+    """One folder of the cache: everything of one kind."""
+
+    name: str
+    path: Path
+    files: int
+    size: int
+    """Bytes."""
+
+    @property
+    def note(self) -> str:
+        """What it holds, in words."""
+        return _SHELF_NOTES.get(self.name, "")
+
+
+def list_cache() -> list[CacheShelf]:
+    """What the cache folder holds, by kind; empty if there is no such folder."""
+    root = cache_root()
+    shelves = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        if folder.is_dir():
+            files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+            shelves.append(
+                CacheShelf(folder.name, folder, len(files), sum(path.stat().st_size for path in files))
+            )
+    return shelves
+
+
+def clear_cache(name: str | None = None) -> list[CacheShelf]:
+    """Delete one kind, or everything, and say what it was. Nothing beside the cache's own kinds is touched.
+
+    Raises:
+        ConfigError: there is no such kind.
+        DataError: a file cannot be deleted.
+    """
+    found = [shelf for shelf in list_cache() if shelf.name in _SHELF_NOTES]
+    if name is not None and name not in _SHELF_NOTES:
+        raise ConfigError(
+            f"the cache has no kind {name!r}.{nearest(name, _SHELF_NOTES)} Kinds: {', '.join(_SHELF_NOTES)}."
+        )
+    chosen = [shelf for shelf in found if name in (None, shelf.name)]
+    for shelf in chosen:
+        try:
+            shutil.rmtree(shelf.path)
+        except OSError as error:
+            raise DataError(f"{shelf.path} cannot be deleted: {error}. Delete it by hand.") from error
+    return chosen
 
 
 def cache_root() -> Path:

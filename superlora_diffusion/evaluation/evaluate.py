@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from ..data.config import DataConfig
-from ..data.loading import load_image_set
-from ..data.preparation import prepare
-from ..data.records import ImageSet
 from ..errors import EvaluationError
 from ..models.base import Base
 from ..peers import Peer
 from ..runs.config import METRICS, EvaluationSettings, Metric, RunConfig
 from ..runs.folder import RunFolder, library_versions
 from ..runs.source import Source, base_digest, open_source
-from ..sampling.config import SamplingSettings
-from ..sampling.producer import generate
-from .extractors import DIGIT_DATA, Extractor, load_extractor
+from .processes import is_main, rank_and_count
+from .protocol import Protocol, make_protocol, score_model
 from .records import ScoreRecord, read_scores, write_scores
-from .scores import compute_scores
-from .subsample import class_counts
 
 BASE = "base"
 
@@ -47,19 +41,10 @@ class Request:
     """Score also what is scored already."""
     metrics: Sequence[Metric] | str | None = None
     """Which scores, as a list or with commas between."""
+    save_images: bool = False
+    """Keep the images that are scored, as `samples/scored-*.npz` in the run folder."""
     only: Literal[None, "base", "adapter"] = None
     """Score the base alone, or the adapter (or fully trained network) alone; None scores both."""
-
-
-@dataclass
-class _Protocol:
-    """Everything two records must share to be compared."""
-
-    real: ImageSet
-    classes: np.ndarray | None
-    settings: EvaluationSettings
-    sampling: SamplingSettings
-    extractor: Extractor
 
 
 def evaluate_run(
@@ -87,6 +72,10 @@ def evaluate_run(
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise EvaluationError(f"{path} is no run folder; eval-is needs one, for the data to compare with.")
+    if request.save_images and rank_and_count()[1] > 1:
+        raise EvaluationError(
+            "images are saved by one process alone; leave out save-images, or the launcher."
+        )
     source = open_source(path)
     protocol = _protocol(source, request)
     stored = read_scores(folder.scores) if folder.scores.is_file() else []
@@ -99,13 +88,23 @@ def evaluate_run(
             record = earlier
         # What an earlier record says besides is measured with it, so that nothing is lost when it is replaced.
         metrics = _united(protocol.settings.metrics, earlier)
-        if record is None or set(metrics) != set(record.metrics):
-            on_start(name, protocol.settings.images)
+        saved = images_file(folder, name, wanted, protocol) if request.save_images else None
+        drawn = saved is None or saved.is_file()
+        if record is None or set(metrics) != set(record.metrics) or not drawn:
+            on_start(name, protocol.share)
             with context():
-                record = _score(name, parameters, wanted, source.base, protocol, metrics, on_batch)
+                scores = score_model(source.base, protocol, metrics, on_batch, saved)
+            record = ScoreRecord.from_scores(name, parameters, scores, wanted, library_versions())
         records.append(record)
-        write_scores(folder.scores, [record])  # after each, so that an interruption loses one at most
+        if is_main():
+            write_scores(folder.scores, [record])  # after each, so that an interruption loses one at most
     return records
+
+
+def images_file(folder: RunFolder, name: str, settings: dict, protocol: Protocol) -> Path:
+    """Where the scored images of a model are kept; another drawing has another name."""
+    told = json.dumps([settings, protocol.settings.images, protocol.settings.seed], sort_keys=True)
+    return folder.samples / f"scored-{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.npz"
 
 
 def _united(asked: tuple[Metric, ...], earlier: ScoreRecord | None) -> tuple[Metric, ...]:
@@ -151,77 +150,25 @@ def _applied(source: Source) -> Iterator[None]:
         source.adapter.unmerge()
 
 
-def _protocol(source: Source, request: Request) -> _Protocol:
+def _protocol(source: Source, request: Request) -> Protocol:
     config: RunConfig = source.config
     names = ("images", "splits", "seed", "extractor", "extractor_path", "metrics")
     asked = {key: getattr(request, key) for key in names}
     given = {key: value for key, value in asked.items() if value is not None}
     settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
-    sampling = SamplingSettings(**{**config.sampling.model_dump(), **request.sampling})
-    base = source.base
-    data = config.data
-    if request.real is not None:
-        data = DataConfig(**{**config.data.model_dump(), "name": request.real, "limit": None})
-    if base.null_class is None and sampling.guidance_scale != 1 and "guidance_scale" not in request.sampling:
-        sampling = sampling.model_copy(update={"guidance_scale": 1.0})
-    names = base.class_names or None
-    images = load_image_set(data, "test")
-    real = prepare(images, base.size, 3, base.classes, data.class_map, base_class_names=names)
-    classes = None
-    if base.classes is not None:
-        classes = _interleave(class_counts(real.labels, settings.images))
-    # A file of real digits says nothing by its name, but the run that learned digits does.
-    known = data.name if data.name in DIGIT_DATA else config.data.name
-    extractor = load_extractor(settings.extractor, settings.extractor_path, known, request.device)
-    base.unet.to(request.device)
-    return _Protocol(real, classes, settings, sampling, extractor)
+    source.base.unet.to(request.device)
+    return make_protocol(source.base, config, settings, request.sampling, request.real, request.device)
 
 
-def _interleave(counts: np.ndarray) -> np.ndarray:
-    """Labels (N,) with each class so often, spread evenly, so that every batch holds all classes."""
-    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts if count])
-    labels = np.repeat(np.arange(len(counts)), counts)
-    return labels[np.argsort(places, kind="stable")]
-
-
-def _settings(protocol: _Protocol, weights: str, base: Base) -> dict:
+def _settings(protocol: Protocol, weights: str, base: Base) -> dict:
     """How the images are drawn and compared: what makes two records the same measurement."""
     sampling = protocol.sampling.model_dump(exclude={"batch_size"})
     return {**sampling, "base": base.name, "weights": weights, "real": protocol.real.content_hash[:12]}
 
 
-def _find(known: list[ScoreRecord], name: str, wanted: dict, protocol: _Protocol) -> ScoreRecord | None:
+def _find(known: list[ScoreRecord], name: str, wanted: dict, protocol: Protocol) -> ScoreRecord | None:
     same = (record for record in known if record.name == name and record.settings == wanted)
     asked = protocol.settings
     n = min(asked.images, len(protocol.real))
     key = (n, asked.splits, asked.seed, protocol.extractor.hash)
     return next((r for r in same if (r.n, r.splits, r.seed, r.extractor_hash) == key), None)
-
-
-def _score(
-    name: str,
-    parameters: int,
-    wanted: dict,
-    base: Base,
-    protocol: _Protocol,
-    metrics: tuple[Metric, ...],
-    on_batch: Callable[[int], None],
-) -> ScoreRecord:
-    settings = protocol.settings
-    images = generate(
-        base, protocol.classes, settings.images, protocol.sampling, settings.seed, on_batch=on_batch
-    )
-    if images.shape[-1] == 1:
-        images = images.repeat(3, axis=-1)
-    real = protocol.real
-    scores = compute_scores(
-        images,
-        protocol.classes,
-        real.images,
-        real.labels,
-        protocol.extractor,
-        settings.splits,
-        settings.seed,
-        metrics=metrics,
-    )
-    return ScoreRecord.from_scores(name, parameters, scores, wanted, library_versions())

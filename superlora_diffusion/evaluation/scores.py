@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from superlora_diffusion.errors import EvaluationError
 from superlora_diffusion.evaluation import intervals
 from superlora_diffusion.evaluation.extractors import Extractor
-from superlora_diffusion.evaluation.features import Features
+from superlora_diffusion.evaluation.features import Features, stream_features
 from superlora_diffusion.evaluation.fidelity import (
     frechet_distance,
     inception_score,
@@ -118,14 +117,11 @@ def compute_scores(
     real, real_labels = check_images(real, real_labels, "real")
     n = check_counts(len(generated), len(real), splits)
     chosen = choose_evenly(real_labels, len(real), n, seed)
-    sets = [
-        Features(*extractor.features(_channels_first(images), batch_size), labels)
-        for images, labels in (
-            (generated, generated_labels),
-            (real[chosen], None if real_labels is None else real_labels[chosen]),
-        )
-    ]
-    return score_features(*sets, extractor, splits, seed, metrics)
+    if real_labels is not None:
+        real_labels = real_labels[chosen]
+    drawn = stream_features([generated], generated_labels, extractor, batch_size)
+    reference = stream_features([real[chosen]], real_labels, extractor, batch_size)
+    return score_features(drawn, reference, extractor, splits, seed, metrics)
 
 
 def score_features(
@@ -200,10 +196,6 @@ def check_counts(generated: int, real: int, splits: int) -> int:
             "splits. Generate more images (1,000 is a fair start), give more real ones, or lower splits."
         )
     return n
-
-
-def _channels_first(images: np.ndarray) -> Tensor:  # (N, H, W, 3) -> (N, 3, H, W)
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 # --- one function a metric: the fields of Scores it fills -------------------------------------------------

@@ -6,7 +6,7 @@ so neither the batch size nor the device nor the number of images changes it (be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ def image_generator(seed: int, index: int) -> torch.Generator:
     return generator_for("image", seed, index)
 
 
-@torch.no_grad()
 def generate(
     base: Base,
     classes: np.ndarray | None,
@@ -53,22 +52,45 @@ def generate(
         SamplingError: if classes are missing, out of range or given to an unconditional base.
         BaseModelError: if guidance is asked of a base without a null class.
     """
+    batches = []
+    for batch in generate_batches(base, classes, count, settings, seed, first):
+        batches.append(batch)
+        on_batch(len(batch))
+    return np.concatenate(batches)
+
+
+def generate_batches(
+    base: Base,
+    classes: np.ndarray | None,
+    count: int,
+    settings: SamplingSettings,
+    seed: int = 0,
+    first: int = 0,
+) -> Iterator[np.ndarray]:
+    """The images of :func:`generate` one batch at a time, so that nobody needs to hold them all.
+
+    Arguments and errors (raised at once) are those of :func:`generate`. The network is in eval mode until the
+    last batch was taken or the iterator is closed.
+    """
     labels = _checked_classes(base, classes, count)
     if base.classes is not None and settings.guidance_scale != 1:
         base.require_null_class(f"guidance scale {settings.guidance_scale:g}")
+    return _batches(base, labels, count, settings, seed, first)
+
+
+def _batches(
+    base: Base, labels: Tensor | None, count: int, settings: SamplingSettings, seed: int, first: int
+) -> Iterator[np.ndarray]:
     was_training = base.unet.training
     base.unet.eval()
-    batches = []
     try:
         for start in range(0, count, settings.batch_size):
             stop = min(start + settings.batch_size, count)
             generators = [image_generator(seed, first + i) for i in range(start, stop)]
             part = None if labels is None else labels[start:stop]
-            batches.append(to_uint8(_denoise(base, part, generators, settings)))
-            on_batch(stop - start)
+            yield to_uint8(_denoise(base, part, generators, settings))
     finally:
         base.unet.train(was_training)
-    return np.concatenate(batches)
 
 
 def _checked_classes(base: Base, classes: np.ndarray | None, count: int) -> Tensor | None:
@@ -87,6 +109,7 @@ def _checked_classes(base: Base, classes: np.ndarray | None, count: int) -> Tens
     return torch.as_tensor(np.asarray(classes), dtype=torch.long)
 
 
+@torch.no_grad()
 def _denoise(
     base: Base, labels: Tensor | None, generators: list[torch.Generator], settings: SamplingSettings
 ) -> Tensor:

@@ -223,6 +223,12 @@ def test_some_metrics_of_the_adapter_alone(here, tmp_path):
     assert "Did you mean 'kid'" in fails(2, "eval-is", tmp_path / "other", "--metrics", "kdi")
 
 
+def test_scored_images_are_kept_when_asked(here):
+    result = call("eval-is", "runs/demo", "--save-images", "--seed", 5)
+    assert "Images: runs/demo/samples/scored-*.npz" in result.stdout
+    assert len(list((here / "runs/demo/samples").glob("scored-*.npz"))) == 2
+
+
 def test_several_runs_share_one_base_and_one_plot(here, tmp_path):
     call("train", "-q", "-c", "mine.yaml", f"output={tmp_path}/other", "adapter.rank=1")
     words = ("eval-is", "runs/demo", tmp_path / "other", "--plot", tmp_path / "deep/plot.png", "--images", 6)
@@ -297,11 +303,12 @@ HELP = """
 import sys
 from typer.testing import CliRunner
 from superlora_diffusion.cli.main import app
-for words in [], ["train"], ["sample"], ["eval-is"], ["params"], ["configs"], ["configs", "ls"], ["configs", "cp"]:
+for words in [], ["train"], ["sample"], ["eval-is"], ["params"], ["configs"], ["configs", "ls"], ["configs", "cp"], \
+        ["cache"], ["cache", "ls"], ["cache", "clear"]:
     result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 0, words
     example = "superlora-diff " + " ".join(words[:1])
-    assert words == ["configs"] or example in result.stdout, (words, result.stdout)
+    assert words in (["configs"], ["cache"]) or example in result.stdout, (words, result.stdout)
     assert not words or "Usage: " in result.stdout
 assert "[KEY.PATH=VALUE]" in CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).stdout
 from superlora_diffusion.runs.loading import load_config

@@ -9,7 +9,7 @@ import pytest
 from tiny import run_config, write_base, write_data
 
 from superlora_diffusion.errors import ConfigError, DataError, EvaluationError, RunError
-from superlora_diffusion.evaluation import evaluate
+from superlora_diffusion.evaluation import evaluate, protocol
 from superlora_diffusion.evaluation.evaluate import Request, evaluate_run
 from superlora_diffusion.evaluation.scores import compute_scores
 from superlora_diffusion.training.loop import train
@@ -35,14 +35,14 @@ def place(tmp_path_factory):
 @pytest.fixture
 def scored(place, tmp_path, monkeypatch):
     """Scores a copy of a run (so that tests do not see each other's files); counts the images drawn."""
-    drawn, real = [], evaluate.generate
+    drawn, real = [], protocol.generate_batches
 
-    def counted(*arguments, **options):
-        images = real(*arguments, **options)
-        drawn.append((arguments, images))
-        return images
+    def counted(*arguments):
+        batches = list(real(*arguments))
+        drawn.append((arguments, np.concatenate(batches)))
+        return iter(batches)
 
-    monkeypatch.setattr(evaluate, "generate", counted)
+    monkeypatch.setattr(protocol, "generate_batches", counted)
 
     def run(*names, again=False, **request):
         records = []
