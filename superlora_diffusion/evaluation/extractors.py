@@ -6,7 +6,6 @@ whose weights (91 MB) are looked up in its cache, read from a given path, or fet
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from superlora_diffusion.adapters.fingerprint import exact_digest
 from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
 from superlora_diffusion.evaluation import digits_net
 
@@ -23,7 +23,6 @@ DIGIT_DATA = ("mnist-mini", "mnist", "usps", "svhn", "digits", "synthdigits")
 ASSETS = Path(__file__).parent / "assets"
 DIGITS_WEIGHTS = "digits_extractor.safetensors"
 INCEPTION_FEATURES, INCEPTION_CLASSES = 2048, 1008
-HASH_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -87,18 +86,6 @@ def choose_extractor(data_name: str) -> str:
     return "digits" if data_name in DIGIT_DATA else "inception"
 
 
-def hash_weights(tensors: dict[str, Tensor], preprocessing: str) -> str:
-    """sha256 prefix over names, types, shapes and bytes in name order, then the preprocessing's text."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        value = tensors[key].detach().cpu().contiguous()
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        # view(uint8) wants at least one dimension.
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    digest.update(preprocessing.encode())
-    return digest.hexdigest()[:HASH_LENGTH]
-
-
 def _digits(path: str | None, device: torch.device) -> Extractor:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -115,7 +102,7 @@ def _digits(path: str | None, device: torch.device) -> Extractor:
         ) from error
     return Extractor(
         name="digits",
-        hash=hash_weights(stored, digits_net.PREPROCESSING),
+        hash=exact_digest(stored, digits_net.PREPROCESSING),
         num_features=digits_net.NUM_FEATURES,
         num_classes=digits_net.NUM_CLASSES,
         predicts_labels=True,
@@ -143,7 +130,7 @@ def _inception(path: str | None, device: torch.device) -> Extractor:
         ) from error
     return Extractor(
         name="inception",
-        hash=hash_weights(net.state_dict(), "torch-fidelity inception-v3-compat, 2048, logits_unbiased"),
+        hash=exact_digest(net.state_dict(), "torch-fidelity inception-v3-compat, 2048, logits_unbiased"),
         num_features=INCEPTION_FEATURES,
         num_classes=INCEPTION_CLASSES,
         predicts_labels=False,

@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from ..adapters.fingerprint import exact_digest
 from ..adapters.module import SuperLoRA
 from ..adapters.storage import CONFIG, WEIGHTS, load_adapter, read_adapter_config
 from ..errors import BaseModelError, ConfigError, RunError
@@ -99,11 +98,7 @@ def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig |
 
 def base_digest(base: Base) -> str:
     """The first 12 hex digits of sha256 over a base's weights; not while an adapter is merged."""
-    digest = hashlib.sha256()
-    for name, value in sorted(base.unet.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:12]
+    return exact_digest(base.unet.state_dict())
 
 
 def _digest(file: Path) -> str:

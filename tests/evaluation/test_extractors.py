@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from superlora_diffusion.adapters.fingerprint import exact_digest
 from superlora_diffusion.errors import ConfigError, EvaluationError
 from superlora_diffusion.evaluation import extractors
 from superlora_diffusion.evaluation.digits_net import INPUT_SIZE, DigitsNet, normalise, preprocess
@@ -17,7 +18,6 @@ from superlora_diffusion.evaluation.extractors import (
     ASSETS,
     DIGITS_WEIGHTS,
     choose_extractor,
-    hash_weights,
     load_extractor,
 )
 from superlora_diffusion.evaluation.perturb import perturb
@@ -146,7 +146,7 @@ def test_an_unknown_name_is_refused():
 
 def test_the_hash_follows_weights_and_preprocessing(extractor, tmp_path):
     stored = load_file(ASSETS / DIGITS_WEIGHTS)
-    assert hash_weights(stored, "other") != extractor.hash
+    assert exact_digest(stored, "other") != extractor.hash
     stored["head.bias"][3] += 0.5
     save_file(stored, tmp_path / "changed.safetensors")
     changed = load_extractor("digits", path=str(tmp_path / "changed.safetensors"))
