@@ -15,6 +15,8 @@ import pytest
 import yaml
 from tiny import run_values
 
+from superlora_diffusion.sweeps.runners.ray_cluster import count_places
+
 ray = pytest.importorskip("ray")
 
 PROGRAM = [sys.executable, "-m", "superlora_diffusion"]
@@ -105,12 +107,29 @@ def table(folder, name="sweep"):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "places"),
+    [
+        ([{"CPU": 8.0, "GPU": 1.0}], 1, 0.25, 4),
+        ([{"CPU": 3.0, "GPU": 1.0}], 1, 0.25, 3),
+        ([{"CPU": 4.0}, {"CPU": 3.0, "memory": 1.0}], 2, 0, 3),  # a cell does not lie on two nodes
+        ([{"CPU": 64.0, "GPU": 1.0}], 1, 0.1, 10),  # no floating-point slip
+        ([{"CPU": 64.0}], 1, 1, 0),
+        ([], 1, 0, 0),
+    ],
+)
+def test_a_cluster_holds_as_many_cells_as_its_nodes_can(nodes, cpus, gpus, places):
+    assert count_places(nodes, cpus, gpus) == places
+
+
 @pytest.mark.slow
 def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_the_local_runner(
     place, tmp_path, cluster
 ):
     address, node = cluster
     write_sweep(place, tmp_path)
+    greedy, log = run(tmp_path, "--runner", "ray", "--address", address, "--gpus-per-cell", "1")
+    assert greedy.wait(timeout=100) == 1 and "no node of the cluster has them" in log.read_text()
     sweep, log = run(tmp_path, "--runner", "ray", "--address", address)
     cells = tmp_path / "sweep" / "cells"
     # Each node has room for one cell: with two in the middle of their work, the killed node holds one of them.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,21 @@ class RayRunner:
         options = {"num_cpus": threads, "num_gpus": gpus_per_cell, "max_retries": retries}
         self.task = self.ray.remote(**options)(_do_remotely)
         self.running: dict[Any, tuple[Job, float]] = {}
-        if self._places() < 1:
+        nodes = self._nodes()
+        if count_places(nodes, threads, gpus_per_cell) < 1:
             self.close()
+            there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
             raise SuperLoRAError(
-                f"the cluster has no node with {threads} CPUs and {gpus_per_cell:g} GPUs free for a cell; it has "
-                f"{self.totals}. Ask for less with --threads and --gpus-per-cell."
+                f"a cell wants {threads} CPUs and {gpus_per_cell:g} GPUs, and no node of the cluster has them "
+                f"({there}). Ask for less with --threads and --gpus-per-cell."
             )
 
-    def _places(self) -> int:
-        """How many jobs the nodes that are alive can hold at once."""
-        self.totals = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        places = 0
-        for resources in self.totals:
-            wanted = ((self.threads, resources.get("CPU", 0)), (self.gpus, resources.get("GPU", 0)))
-            places += int(min(there // each for each, there in wanted if each))
-        return places
+    def _nodes(self) -> list[dict[str, float]]:
+        """Resources of the nodes that are alive."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def free(self) -> bool:
-        return len(self.running) < max(1, self._places())
+        return len(self.running) < max(1, count_places(self._nodes(), self.threads, self.gpus))
 
     def submit(self, job: Job) -> None:
         reference = self.task.remote(job, self.threads, self.device, os.getcwd())
@@ -83,6 +81,16 @@ class RayRunner:
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def count_places(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
+    """How many tasks of so many CPUs and GPUs the nodes hold at once; a GPU can be shared by fractions."""
+
+    def places(node: dict[str, float]) -> int:
+        wanted = ((cpus, node.get("CPU", 0.0)), (gpus, node.get("GPU", 0.0)))
+        return min(int(Fraction(str(there)) / Fraction(str(each))) for each, there in wanted if each)
+
+    return sum(map(places, nodes))
 
 
 def _import_ray() -> Any:
