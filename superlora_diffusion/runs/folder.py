@@ -67,7 +67,9 @@ class RunFolder:
         return RunConfig(**parse_yaml(self.config.read_text(encoding="utf-8"), str(self.config)))
 
     def check(self, config: RunConfig) -> None:
-        """Make sure that a folder which is there already was made with the same config (but for its place).
+        """Make sure that a folder which is there already was made with the same config.
+
+        Its place may differ, and so may what only says how a finished run is sampled and scored.
 
         Raises:
             RunError: with the differences, if it was made with another config.
@@ -78,13 +80,18 @@ class RunFolder:
         with suppress(ConfigError):  # values that the config did not have yet stood at their defaults
             old = parse_yaml(to_yaml(RunConfig(**old)), str(self.config))
         new = parse_yaml(to_yaml(config), "config")
-        changed = differences({**old, "output": None}, {**new, "output": None})
+        changed = differences(_what_trains(old), _what_trains(new))
         if changed:
             raise RunError(
                 f"{self.path} was made with another config:\n  "
                 + "\n  ".join(changed)
                 + "\nUse another folder (output=...), or delete this one to start over."
             )
+
+    def renew(self, config: RunConfig) -> None:
+        """Write a config that passed :meth:`check` in the place of the old one, where they differ."""
+        if self.config.is_file() and self.config.read_text(encoding="utf-8") != to_yaml(config):
+            write_text(self.config, to_yaml(config))
 
     def claim(self, config: RunConfig) -> None:
         """Write the config into a new run folder; called once everything it names was found."""
@@ -118,6 +125,13 @@ class RunFolder:
             with suppress(OSError):  # removed while it is held: no other process can have taken it in between
                 Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
+
+
+def _what_trains(values: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config's values without those that a finished run does not depend on."""
+    scoring = {key: None for key in ("images", "splits", "seed", "extractor", "extractor_path", "metrics")}
+    evaluation = values.get("evaluation") or {}
+    return {**values, "output": None, "sampling": None, "evaluation": {**evaluation, **scoring}}
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..errors import SuperLoRAError
 from ..files import write_json
 from .config import LearningRateSearch
-from .results import CARD
+from .results import CARD, scoring_of
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -100,12 +100,10 @@ def _cell(job: Job) -> None:
     train(run, job.device, quiet=True)
     folder = Path(run.output)
     command = f"superlora-diff train --config {shlex.quote(str(folder / 'config.yaml'))} output=NEW_FOLDER"
-    write_json(folder / CARD, {**card, "command": command})
+    card["command"] = command
+    write_json(folder / CARD, card)
     if job.score:
-        _score(job, folder)
+        from .scoring import score_cell
 
-
-def _score(job: Job, folder: Path) -> None:
-    from .scoring import score_cell
-
-    score_cell(folder, job.bases, job.device)
+        score_cell(folder, job.bases, job.device)
+        write_json(folder / CARD, {**card, "scored": scoring_of(run)})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.records import read_scores
+from ..runs.config import RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
 
@@ -58,6 +59,11 @@ def read_card(run: Path) -> dict[str, Any]:
         return json.loads((run / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def scoring_of(config: RunConfig) -> dict[str, Any]:
+    """How a run is scored: a cell whose card says so need not be scored again."""
+    return {name: getattr(config, name).model_dump(mode="json") for name in ("evaluation", "sampling")}
 
 
 def last_validation_loss(run: Path) -> float | None:

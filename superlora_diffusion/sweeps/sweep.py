@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..progress import Reporter
+from ..runs.config import RunConfig
 from ..training.signals import stop_on_signals
 from .config import SweepConfig
 from .folder import SweepFolder
 from .jobs import Job, Outcome
 from .plan import PlannedCell, make_jobs, plan_sweep
 from .race import read_race
-from .results import read_row
+from .results import read_card, read_row, scoring_of
 from .scheduler import Runner, run_jobs
 from .table import write_tables
 
@@ -122,8 +123,9 @@ def is_done(job: Job) -> bool:
     """Whether a job's result is there."""
     if job.kind == "race":
         return read_race(job.race, job.search) is not None
-    row = read_row(job.folder)
-    return row is not None and (not job.score or row["is_distance"] is not None)
+    if read_row(job.folder) is None:
+        return False
+    return not job.score or read_card(job.folder).get("scored") == scoring_of(RunConfig(**job.config))
 
 
 def clock(seconds: float) -> str:

@@ -89,6 +89,8 @@ def train(
     # Only one process of a distributed run holds the folder; the others wait until it is theirs.
     with folder.locked() if accelerator.is_main_process else _nothing():
         folder.check(config)
+        if accelerator.is_main_process:
+            folder.renew(config)
         accelerator.wait_for_everyone()
         if folder.is_finished(config):
             return False

@@ -91,6 +91,20 @@ def test_runs_trained_without_scores_are_scored_later_and_not_trained_again(make
     assert float(table(sweep.output)[0]["fid"]) > 0 and folder.metrics.read_bytes() == before
 
 
+def test_cells_are_scored_anew_when_the_scoring_changes_and_never_trained_anew(make_sweep, sweep_here):
+    sweep_here(make_sweep())
+    folder = RunFolder(SweepFolder(make_sweep().output).cell("run-seed0"))
+    before, first = folder.metrics.read_bytes(), table(make_sweep().output)
+    changed = make_sweep(set={"evaluation.images": 6, "sampling.steps": 3})
+    result = sweep_here(changed)
+    assert not result.failed and folder.metrics.read_bytes() == before
+    assert table(changed.output)[0]["fid"] != first[0]["fid"]
+    assert (folder.read_config().evaluation.images, folder.read_config().sampling.steps) == (6, 3)
+    runner = InlineRunner()
+    sweep_here(changed, runner)
+    assert runner.submitted == []
+
+
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(make_sweep, sweep_here):
     settings = [
         {"name": "bad", "set": {"train.learning_rate": 1e30, "train.max_grad_norm": None}},
