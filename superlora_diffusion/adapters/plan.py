@@ -1,4 +1,10 @@
-"""The plan of an adapter: the exact shape of every trained tensor, from config and targets alone."""
+"""The plan of an adapter: the exact shape of every trained tensor, from config and targets alone.
+
+A group of n weights is generated from m = max(1, ceil(rho n)) numbers, which a core C_k and factor matrices A_ki of
+each Kronecker factor make (arXiv 2403.11887, section 3). What is counted is what trains: the core (none where it is
+the identity), side_i x rank_i for each factor matrix, f^2 for each dense Kronecker factor, m for a plain vector.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +29,7 @@ class TensorPlan:
 
     @property
     def count(self) -> int:
+        """Its number of entries; all of them train."""
         return math.prod(self.shape)
 
 
@@ -37,6 +44,7 @@ class PartPlan:
 
     @property
     def tensors(self) -> Iterator[TensorPlan]:
+        """What trains in it: the core, then the factor matrices."""
         yield from (tensor for tensor in (self.core, *self.factors) if tensor is not None)
 
     @property
@@ -55,8 +63,11 @@ class GroupPlan:
     """One group: m generated numbers spread over n weights."""
 
     index: int
+    """Place among the groups, from 0; its tensors are called g{index}_..."""
     n: int
+    """Weights generated for the group; a last run may be cut to fewer when they are spread over the targets."""
     m: int
+    """Numbers that are generated before the projection; n without one."""
     vector: TensorPlan | None
     """The numbers themselves (order 1), else None."""
     parts: tuple[PartPlan, ...]
@@ -66,6 +77,7 @@ class GroupPlan:
 
     @property
     def tensors(self) -> Iterator[TensorPlan]:
+        """What trains in it, in the order of the adapter's parameters."""
         if self.vector is not None:
             yield self.vector
         for part in self.parts:
@@ -92,7 +104,7 @@ class AdapterPlan:
 
 
 def make_plan(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> AdapterPlan:
-    """Plan an adapter.
+    """Plan an adapter: every group by itself, for attaching. To count alone, :func:`count_parameters` is faster.
 
     Args:
         config: its settings.
@@ -134,14 +146,17 @@ def plan_alike_groups(
 
 
 def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> int:
-    """How many numbers an adapter trains: closed form, no arrays made, one plan for each kind of group.
+    """How many numbers an adapter trains: ``attach(model, config).num_parameters``, without a model.
+
+    Closed form: no arrays are made, and groups that are alike are planned once. The same, term by term, is
+    :func:`superlora_diffusion.adapters.formula.write_formula`.
 
     Args:
         config: its settings.
-        targets: (name, out_features, in_features) triples, in order.
+        targets: (name, out_features, in_features) triples, in order, as :func:`find_targets` gives them.
 
     Raises:
-        ConfigError: if the settings do not fit the targets.
+        ConfigError: if the settings do not fit the targets (none given, more groups than can be filled).
     """
     kinds = plan_alike_groups(config, as_targets(targets))
     return sum(len(indices) * plan.count for plan, indices in kinds)

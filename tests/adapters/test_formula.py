@@ -115,3 +115,11 @@ def test_counting_plans_each_kind_of_group_once(fields, plans, monkeypatch):
 def test_closed_forms_load_no_torch():
     code = "import sys, superlora_diffusion.adapters.budget; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("variant", ["lora", "lokr", "lotr", "dense"])
+def test_equal_sizes_of_other_shapes_are_counted_apart(variant):
+    """64 weights each, as 4 x 16, 8 x 8 and 2 x 32: factors of other sides."""
+    targets = [("a.to_q", 4, 16), ("a.to_v", 8, 8), ("b.to_q", 2, 32), ("b.to_v", 4, 16)]
+    fields = dict(variant=variant)
+    check(write_formula(SuperLoRAConfig(**fields), targets), oracle.count(fields, targets))
