@@ -1,4 +1,4 @@
-"""A small convolutional net for digits of any style: the features behind our scores on ten-class digit data.
+"""A small convolutional net: the features behind our scores on digits of any style, or on a user's own classes.
 
 It works at 16 pixels because that is what the embedded base draws; larger pictures are shrunk and smaller
 ones enlarged inside, so that a generated and a real picture always reach the first layer the same way.
@@ -58,7 +58,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class DigitsNet(nn.Module):
     """Five 3x3 convolutions at 16, 16, 8, 8 and 4 pixels, average pooling, one linear layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = NUM_CLASSES) -> None:
         super().__init__()
         self.body = nn.Sequential(
             _block(3, STYLE_WIDTHS[0]),
@@ -70,10 +70,10 @@ class DigitsNet(nn.Module):
             _block(96, SHAPE_WIDTH),
         )
         self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(SHAPE_WIDTH, NUM_CLASSES)
+        self.head = nn.Linear(SHAPE_WIDTH, classes)
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised fp32 (B, 3, 16, 16) -> features (B, 192), logits (B, 10).
+        """Normalised fp32 (B, 3, 16, 16) -> features (B, 192), logits (B, classes).
 
         The last block, trained to see through colour and contrast, says which digit and how well formed; alone it
         would find coloured print as good as white handwriting. The first two blocks add colour, background and
@@ -87,5 +87,5 @@ class DigitsNet(nn.Module):
         return features, self.head(self.dropout(shape))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (B, 3, H, W) -> features fp32 (B, 192), logits fp32 (B, 10)."""
+        """uint8 (B, 3, H, W) -> features fp32 (B, 192), logits fp32 (B, classes)."""
         return self.encode(preprocess(images))

@@ -1,11 +1,13 @@
 """Feature extractors by name: images in, features (for FID) and logits (for the Inception Score) out.
 
 `digits` is ours and ships with the package; `inception` is torch-fidelity's own port of the original network,
-whose weights (91 MB) are looked up in its cache, read from a given path, or fetched; `auto` goes by the data.
+whose weights (91 MB) are looked up in its cache, read from a given path, or fetched; `auto` goes by the data; and
+a folder that `superlora-diff extractor train` wrote is an extractor, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from superlora_diffusion.adapters.fingerprint import exact_digest
 from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
 from superlora_diffusion.evaluation import digits_net
+from superlora_diffusion.evaluation.trained_extractor import read_trained
 
 EXTRACTORS = ("auto", "digits", "inception")
 # Ten-class digit data, on which an ImageNet classifier's classes mean nothing.
@@ -62,23 +65,36 @@ class Extractor:
 
 
 def load_extractor(
-    name: str = "auto", path: str | None = None, data_name: str = "", device: str | torch.device = "cpu"
+    name: str = "auto",
+    path: str | None = None,
+    data_name: str = "",
+    device: str | torch.device = "cpu",
+    class_names: Sequence[str] | None = None,
 ) -> Extractor:
-    """The extractor ``name``; ``path`` is a weights file of its kind in place of the usual one.
+    """The extractor ``name``: one of EXTRACTORS, or a folder written by ``superlora-diff extractor train``.
+
+    Args:
+        path: weights of its kind in place of the usual ones.
+        data_name: the data set's, for ``auto``.
+        class_names: the data's classes; a trained extractor of other classes tells no accuracy.
 
     Raises:
         ConfigError: an unknown name.
         EvaluationError: missing or unreadable weights.
     """
-    if name not in EXTRACTORS:
-        raise ConfigError(
-            f"extractor: {name!r} is not known; expected one of "
-            f"{', '.join(EXTRACTORS)}.{nearest(name, EXTRACTORS)}"
-        )
     if name == "auto":
         name = choose_extractor(data_name)
-    make = {"digits": _digits, "inception": _inception}[name]
-    return make(path, torch.device(device))
+    device = torch.device(device)
+    if name in _MAKERS:
+        return _MAKERS[name](path, device)
+    if not Path(name).expanduser().is_dir():
+        raise ConfigError(
+            f"extractor: {name!r} is not known; expected one of {', '.join(EXTRACTORS)}, or a folder that "
+            f"superlora-diff extractor train wrote.{nearest(name, EXTRACTORS)}"
+        )
+    if path is not None:
+        raise ConfigError(f"extractor: the folder {name} brings its weights; leave out the path {path}.")
+    return _trained(Path(name).expanduser(), device, class_names)
 
 
 def choose_extractor(data_name: str) -> str:
@@ -106,6 +122,22 @@ def _digits(path: str | None, device: torch.device) -> Extractor:
         num_features=digits_net.NUM_FEATURES,
         num_classes=digits_net.NUM_CLASSES,
         predicts_labels=True,
+        network=_freeze(net, device),
+        device=device,
+    )
+
+
+def _trained(folder: Path, device: torch.device, class_names: Sequence[str] | None) -> Extractor:
+    card, stored = read_trained(folder)
+    own = tuple(card["class_names"])
+    net = digits_net.DigitsNet(len(own))
+    net.load_state_dict(stored)
+    return Extractor(
+        name=card["name"],
+        hash=exact_digest(stored, digits_net.PREPROCESSING),
+        num_features=digits_net.NUM_FEATURES,
+        num_classes=len(own),
+        predicts_labels=class_names is not None and tuple(class_names) == own,
         network=_freeze(net, device),
         device=device,
     )
@@ -141,6 +173,9 @@ def _inception(path: str | None, device: torch.device) -> Extractor:
 
 def _freeze(net: nn.Module, device: torch.device) -> nn.Module:
     return net.requires_grad_(False).eval().to(device)
+
+
+_MAKERS = {"digits": _digits, "inception": _inception}
 
 
 def _first_line(error: Exception) -> str:

@@ -89,7 +89,9 @@ def make_protocol(
         classes = interleave(class_counts(held_out.labels, settings.images))
     # A file of real digits says nothing by its name, but the run that learned digits does.
     known = data.name if data.name in DIGIT_DATA else config.data.name
-    extractor = load_extractor(settings.extractor, settings.extractor_path, known, device)
+    extractor = load_extractor(
+        settings.extractor, settings.extractor_path, known, device, held_out.class_names
+    )
     return Protocol(held_out, classes, settings, drawn, extractor)
 
 

@@ -223,6 +223,21 @@ def test_some_metrics_of_the_adapter_alone(here, tmp_path):
     assert "Did you mean 'kid'" in fails(2, "eval-is", tmp_path / "other", "--metrics", "kdi")
 
 
+def test_an_extractor_of_ones_own_is_trained_and_scores(here, tmp_path):
+    words = ("extractor", "train", "--data", "npz:data.npz", "--out", tmp_path / "trees", "--steps", 2)
+    result = call(*words)
+    assert result.exit_code == 0, result.stderr
+    assert "Finished: the extractor" in result.stdout and "held-out images" in result.stdout
+    assert json.loads(call(*words, "--json").stdout)["trained"] is False
+    words = ("eval-is", "runs/demo", "--extractor", tmp_path / "trees", "--json", "--only", "adapter")
+    (record,) = json.loads(call(*words).stdout)
+    assert record["extractor"] == "trees" and 0 <= record["accuracy"] <= 1 and record["is_real"] <= 4
+    assert "no data set is called" in fails(2, "extractor", "train", "--data", "mnits", "--out", "x")
+    assert "differs in: training" in fails(
+        2, "extractor", "train", "--data", "npz:data.npz", "--out", tmp_path / "trees", "--steps", 3, "-q"
+    )
+
+
 def test_scored_images_are_kept_when_asked(here):
     result = call("eval-is", "runs/demo", "--save-images", "--seed", 5)
     assert "Images: runs/demo/samples/scored-*.npz" in result.stdout
@@ -304,11 +319,11 @@ import sys
 from typer.testing import CliRunner
 from superlora_diffusion.cli.main import app
 for words in [], ["train"], ["sample"], ["eval-is"], ["params"], ["configs"], ["configs", "ls"], ["configs", "cp"], \
-        ["cache"], ["cache", "ls"], ["cache", "clear"]:
+        ["extractor"], ["extractor", "train"], ["cache"], ["cache", "ls"], ["cache", "clear"]:
     result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 0, words
     example = "superlora-diff " + " ".join(words[:1])
-    assert words in (["configs"], ["cache"]) or example in result.stdout, (words, result.stdout)
+    assert words in (["configs"], ["cache"], ["extractor"]) or example in result.stdout, (words, result.stdout)
     assert not words or "Usage: " in result.stdout
 assert "[KEY.PATH=VALUE]" in CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).stdout
 from superlora_diffusion.runs.loading import load_config
