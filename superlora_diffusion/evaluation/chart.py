@@ -6,6 +6,7 @@ The figure is made without pyplot, so that nothing global (the backend, open fig
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -36,8 +39,14 @@ LABEL_PLACES = (
     ((12, -16), "left", "top"),
     ((-12, 16), "right", "bottom"),
 )
+FAR_PLACES = (
+    ((0, 30), "center", "bottom"),
+    ((0, -30), "center", "top"),
+    ((30, 30), "left", "bottom"),
+    ((-30, -30), "right", "top"),
+)
 _MANY = 12
-"""With more points than this, only those of the front are labelled."""
+"""With more points than this, only those of the front are labelled, where there is room."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,8 @@ def draw_chart(chart: Chart) -> Figure:
     for point in chart.others:
         _draw_point(axes, point, zorder=2)
     figure.draw_without_rendering()  # fixes the layout, so that labels know where the points are
-    _draw_points(axes, chart.points, front)
+    lines = [axes.transData.transform((1, score))[1] for _, score in chart.bases]
+    _draw_points(axes, chart.points, front, lines)
     return figure
 
 
@@ -150,6 +160,7 @@ def _set_score_limits(axes: Axes, chart: Chart) -> None:
     lowest = min([point.score for point in points] + [score for _, score in chart.bases])
     if chart.log_score and lowest > 0:
         axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(lowest / 1.6, highest * 1.6)
@@ -192,16 +203,23 @@ def _draw_point(axes: Axes, point: Point, zorder: float = 3) -> None:
     )  # fmt: skip
 
 
-def _draw_points(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
+def _draw_points(axes: Axes, points: Sequence[Point], front: Sequence[Point], lines: Sequence[float]) -> None:
+    """Points, then labels clear of them, of the axes, of the front and of the bases' ``lines`` (heights in pixels)."""
     labelled = points if len(points) <= _MANY else front
     inside = axes.get_window_extent()
-    taken = [Bbox.from_extents(inside.x0, 0, inside.x1, inside.y0), *_stair_boxes(axes, front)]
+    taken = [
+        Bbox.from_extents(inside.x0, 0, inside.x1, inside.y0),
+        Bbox.from_extents(0, 0, inside.x0, inside.y1),
+        *(Bbox.from_extents(inside.x0, y - 2, inside.x1, y + 2) for y in lines),
+        *_stair_boxes(axes, front),
+    ]
     for point in points:
         _draw_point(axes, point)
         x, y = axes.transData.transform((point.parameters, point.score))
         taken.append(Bbox.from_bounds(x - 12, y - 12, 24, 24))
     for point in labelled:
-        taken.append(_place_label(axes, point, taken))
+        box = _place_label(axes, point, taken, must=len(points) <= _MANY)
+        taken += [] if box is None else [box]
 
 
 def _stair_boxes(axes: Axes, front: Sequence[Point]) -> list[Bbox]:
@@ -242,8 +260,8 @@ def _lighter(colour: str) -> tuple[float, float, float]:
     return tuple(0.5 + int(colour[i : i + 2], 16) / 510 for i in (1, 3, 5))
 
 
-def _place_label(axes: Axes, point: Point, taken: list[Bbox]) -> Bbox:
-    """Write the name beside its point where nothing stands yet; if all is full, at the first place."""
+def _place_label(axes: Axes, point: Point, taken: list[Bbox], must: bool) -> Bbox | None:
+    """Write the name beside its point where nothing stands yet; if all is full, at the first place or not at all."""
     label = axes.annotate(
         f"{point.name}\n{point.parameters:,}",
         xy=(point.parameters, point.score),
@@ -252,14 +270,23 @@ def _place_label(axes: Axes, point: Point, taken: list[Bbox]) -> Bbox:
         fontsize=8.5,
         linespacing=1.15,
         parse_math=False,
+        arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
     )
     renderer = axes.figure.canvas.get_renderer()
-    boxes = []
-    for offset, horizontal, vertical in LABEL_PLACES:
-        label.set(position=offset, ha=horizontal, va=vertical)
-        boxes.append(label.get_window_extent(renderer))
-        if not boxes[-1].count_overlaps(taken):
-            return boxes[-1]
-    offset, horizontal, vertical = LABEL_PLACES[0]
+    for place in LABEL_PLACES if must else (*LABEL_PLACES, *FAR_PLACES):
+        box = _stand(label, place, renderer)
+        if not box.count_overlaps(taken):
+            return box
+    if not must:
+        label.remove()
+        return None
+    return _stand(label, LABEL_PLACES[0], renderer)
+
+
+def _stand(label: Annotation, place: tuple, renderer: RendererBase) -> Bbox:
+    """Put the label there; one that does not stand right beside its point gets a thin line to it."""
+    offset, horizontal, vertical = place
     label.set(position=offset, ha=horizontal, va=vertical)
-    return boxes[0]
+    label.arrow_patch.set_visible(math.hypot(*offset) > 13)
+    label.update_positions(renderer)
+    return Text.get_window_extent(label, renderer)  # without the line
