@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
+APT := DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format wheel clean
+.PHONY: help setup demo browser test lint format wheel clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -31,7 +33,15 @@ demo: setup ## Train, sample and score on the embedded default; results in runs/
 	@echo "Scores:          runs/demo/scores.json (plot: runs/demo/is-distance.png)"
 	@echo "Adapter:         runs/demo/adapter"
 
-test: setup ## Run every test.
+browser: ## Install Debian's chromium for the tests of the report page, where this user can.
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium for the tests of the report page ..."; \
+		{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "chromium could not be installed: the tests of the report page will say that they are skipped."; \
+	else echo "No chromium, and no right to install it: the tests of the report page will say that they are skipped."; fi
+
+test: setup browser ## Run every test.
 	$(BIN)/python -m pytest -n 2
 
 lint: setup ## Check style.

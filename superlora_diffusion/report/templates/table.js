@@ -79,9 +79,11 @@ function headRow(columns, sorted, descending, onSort) {
 function bodyRow(row, columns, onOpen) {
   const line = make("tr", { tabindex: "0", "aria-label": `${row.name}: open samples, curves and command` });
   for (const column of columns) {
-    const cell = make("td", { class: classOf(column) }, column.text(row));
-    if (column.key === "name") {
-      cell.prepend(familyGlyph(row.family), " ");
+    const cell = make("td", { class: classOf(column) });
+    if (column.key !== "name") {
+      cell.textContent = column.text(row);
+    } else {
+      cell.append(familyGlyph(row.family), " ", make("span", { class: "name" }, row.name));
       if (row.why !== "scored") cell.append(make("small", {}, row.why));
     }
     line.append(cell);
