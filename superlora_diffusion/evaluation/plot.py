@@ -16,11 +16,12 @@ def plot_front(records: Sequence[ScoreRecord], path: str | Path) -> None:
     The distance's bar is the standard error of the generated images' score.
 
     Raises:
-        EvaluationError: no records, or records that were not measured alike.
+        EvaluationError: no records, none with an IS distance, or records that were not measured alike.
         SuperLoRAError: the file cannot be written.
     """
     records = list(records)
     _check(records, Path(path))
+    records = [record for record in records if record.is_distance is not None]
     points = [
         Point(record.name, record.parameters, record.is_distance, record.is_stderr)
         for record in records
@@ -35,6 +36,11 @@ def _check(records: list[ScoreRecord], path: Path) -> None:
     if not records:
         raise EvaluationError(
             f"{path}: there is no record to plot; expected at least one. Run `eval-is` first."
+        )
+    if all(record.is_distance is None for record in records):
+        raise EvaluationError(
+            f"{path}: no record has an IS distance, which the plot shows. Score with `is` among --metrics, "
+            "or draw another score with `superlora-diff report RUNS --out plot.png --score fid`."
         )
     protocols = sorted({record.protocol for record in records})
     if len(protocols) > 1:

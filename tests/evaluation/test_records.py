@@ -214,6 +214,14 @@ def test_what_cannot_be_compared_is_not_plotted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_records_without_an_is_distance_are_left_out_and_alone_refused(tmp_path):
+    bare = make_record("b", is_mean=None, is_stderr=None, is_distance=None)
+    plot_front([make_record(), bare], tmp_path / "front.png")
+    with pytest.raises(EvaluationError, match="no record has an IS distance"):
+        plot_front([bare], tmp_path / "none.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["front.png"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SuperLoRAError, match=r"front\.png cannot be written"):

@@ -24,6 +24,7 @@ def page_file(sweep, tmp_path_factory):
 def visit(browser, path, **options):
     """The opened page; everything it says, throws or asks for is noted."""
     context = browser.new_context(**(DESKTOP | options))
+    context.set_default_timeout(120_000)  # a shared machine may be slow
     page = context.new_page()
     seen = SimpleNamespace(page=page, said=[], thrown=[], asked=[])
     page.on("console", lambda message: seen.said.append(message.text))
