@@ -26,6 +26,9 @@ Examples:
   superlora-diff eval-is runs/demo --json
 """
 
+_EXTRACTOR = "auto, digits, inception, dinov2, clip, or a folder that `extractor train` wrote."
+_EXTRACTOR_PATH = "Weights of the extractor; for dinov2 and clip a folder or a hub id."
+
 
 def register(app: typer.Typer) -> None:
     app.command("eval-is", help=_HELP)(eval_is)
@@ -42,8 +45,13 @@ def eval_is(
     ] = None,
     splits: Annotated[int | None, typer.Option(help="Parts for the score's mean and deviation.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the images and of the shuffle.")] = None,
-    extractor: Annotated[str | None, typer.Option(help="auto, digits or inception.")] = None,
-    extractor_path: Annotated[str | None, typer.Option(help="Weights of the extractor.")] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="auto, digits, inception, dinov2, clip, or a folder by extractor train."),
+    ] = None,
+    extractor_path: Annotated[
+        str | None, typer.Option(help="Weights of the extractor; for dinov2 and clip a folder or a hub id.")
+    ] = None,
     real: Annotated[
         str | None, typer.Option(help="Data set whose test split is compared with; the run's own.")
     ] = None,

@@ -1,13 +1,16 @@
 """Feature extractors by name: images in, features (for FID) and logits (for the Inception Score) out.
 
-`digits` is ours and ships with the package; `inception` is torch-fidelity's own port of the original network,
-whose weights (91 MB) are looked up in its cache, read from a given path, or fetched; `auto` goes by the data; and
-a folder that `superlora-diff extractor train` wrote is an extractor, too.
+- `digits` is ours and ships with the package.
+- `inception` is torch-fidelity's own port of the original network, whose weights (91 MB) are looked up in its cache,
+  read from a given path, or fetched.
+- `dinov2` and `clip` come by transformers; they have features and no classes.
+- A folder that `superlora-diff extractor train` wrote is an extractor, too.
+- `auto` goes by the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
 from superlora_diffusion.evaluation import digits_net
 from superlora_diffusion.evaluation.trained_extractor import read_trained
 
-EXTRACTORS = ("auto", "digits", "inception")
+EXTRACTORS = ("auto", "digits", "inception", "dinov2", "clip")
 # Ten-class digit data, on which an ImageNet classifier's classes mean nothing.
 DIGIT_DATA = ("mnist-mini", "mnist", "usps", "svhn", "digits", "synthdigits")
 ASSETS = Path(__file__).parent / "assets"
@@ -37,6 +40,7 @@ class Extractor:
     """First 12 hex digits of sha256 over the weights and the preprocessing."""
     num_features: int
     num_classes: int
+    """0 where it has no classes: no Inception Score, no accuracy."""
     predicts_labels: bool
     """Whether logit k is class k of the data, so that accuracy means something."""
     network: nn.Module
@@ -74,7 +78,7 @@ def load_extractor(
     """The extractor ``name``: one of EXTRACTORS, or a folder written by ``superlora-diff extractor train``.
 
     Args:
-        path: weights of its kind in place of the usual ones.
+        path: weights of its kind in place of the usual ones; for dinov2 and clip a folder or a hub id.
         data_name: the data set's, for ``auto``.
         class_names: the data's classes; a trained extractor of other classes tells no accuracy.
 
@@ -175,7 +179,30 @@ def _freeze(net: nn.Module, device: torch.device) -> nn.Module:
     return net.requires_grad_(False).eval().to(device)
 
 
-_MAKERS = {"digits": _digits, "inception": _inception}
+def _transformer(kind: str) -> Callable[[str | None, torch.device], Extractor]:
+    def make(path: str | None, device: torch.device) -> Extractor:
+        from superlora_diffusion.evaluation.transformer_extractors import load_transformer
+
+        net, width = load_transformer(kind, path)
+        return Extractor(
+            name=kind,
+            hash=exact_digest(net.model.state_dict(), net.preprocessing),
+            num_features=width,
+            num_classes=0,
+            predicts_labels=False,
+            network=_freeze(net, device),
+            device=device,
+        )
+
+    return make
+
+
+_MAKERS = {
+    "digits": _digits,
+    "inception": _inception,
+    "dinov2": _transformer("dinov2"),
+    "clip": _transformer("clip"),
+}
 
 
 def _first_line(error: Exception) -> str:

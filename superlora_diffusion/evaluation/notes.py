@@ -23,7 +23,9 @@ def missing_notes(
         found["kid"] = f"{n} images are too few for KID"
     if n <= NEIGHBOURS:
         found["prc"] = f"{n} images are too few for precision and recall"
-    if not extractor.predicts_labels:
+    if not extractor.num_classes:
+        found["accuracy"] = f"the extractor {extractor.name} has no classes, so there is no accuracy"
+    elif not extractor.predicts_labels:
         found["accuracy"] = f"the classes of the extractor {extractor.name} are not the data's: no accuracy"
     elif not labelled:
         found["accuracy"] = "no classes were asked for: no accuracy"

@@ -96,9 +96,9 @@ class EvaluationSettings(Settings):
     """Parts over which the Inception Score's mean and deviation are taken."""
     seed: int = Field(0, ge=0)
     extractor: str = "auto"
-    """auto, digits or inception."""
+    """auto, digits, inception, dinov2, clip, or a folder that ``extractor train`` wrote."""
     extractor_path: str | None = None
-    """Weights of the extractor, where it does not bring its own."""
+    """Weights of the extractor, where it does not bring its own; for dinov2 and clip a folder or a hub id."""
 
     @field_validator("metrics", mode="before")
     @classmethod
