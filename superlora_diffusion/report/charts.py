@@ -9,7 +9,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ..evaluation.front import pareto_front
 from .compare import Estimate, Setting, View
 from .describe import Values
 from .metrics import Metric, suits_log_axis
@@ -44,9 +43,9 @@ def score_figure(
     """
     points = view.values(metric)
     numbers = {id(setting): number for number, setting in enumerate(view.settings)}
-    bases = [(name, values[metric.key]) for name, values in view.bases if metric.key in values]
+    bases, front = view.base_values(metric), view.front(metric)
     ends = _range([setting.parameters for setting, _ in points])
-    traces = [_front_trace(points, bases, metric)]
+    traces = [_front_trace(front)]
     traces += [_base_trace(name, score, ends, metric) for name, score in bases]
     for family, style in styles.items():
         members = [(setting, e) for setting, e in points if setting.family == family]
@@ -58,24 +57,14 @@ def score_figure(
     figure = go.Figure(traces, _layout(metric, ends))
     return {
         **figure.to_plotly_json(),
-        "front": [numbers[id(points[i][0])] for i in _front(points, bases, metric)],
+        "front": [numbers[id(setting)] for setting, _ in front],
         "canLog": bool(values) and min(values) > 0,
         "wide": bool(values) and max(values) > 5 * min(values) > 0,
         "log": suits_log_axis(metric, values),
     }
 
 
-def _front(
-    points: Sequence[tuple[Setting, Estimate]], bases: Sequence[tuple[str, float]], metric: Metric
-) -> list[int]:
-    """Places in ``points`` of the front; a setting that is worse than no training at all is not on it."""
-    places = [(setting.parameters, e.mean) for setting, e in points]
-    front = pareto_front([*places, *((0, score) for _, score in bases)], metric.higher_is_better)
-    return [index for index in front if index < len(points)]
-
-
-def _front_trace(points: Sequence, bases: Sequence, metric: Metric) -> go.Scatter:
-    front = [points[index] for index in _front(points, bases, metric)]
+def _front_trace(front: Sequence[tuple[Setting, Estimate]]) -> go.Scatter:
     return go.Scatter(
         x=[setting.parameters for setting, _ in front],
         y=[e.mean for _, e in front],

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluation.front import pareto_front
 from ..evaluation.records import ScoreRecord
 from .collect import SCORED, UNSCORED, Collection, Run
 from .metrics import METRICS, Metric
@@ -68,6 +69,17 @@ class View:
     def values(self, metric: Metric) -> list[tuple[Setting, Estimate]]:
         """The settings that have this score."""
         return [(s, s.scores[metric.key]) for s in self.settings if metric.key in s.scores]
+
+    def base_values(self, metric: Metric) -> list[tuple[str, float]]:
+        """(name, score) of the bases that have it."""
+        return [(name, values[metric.key]) for name, values in self.bases if metric.key in values]
+
+    def front(self, metric: Metric) -> list[tuple[Setting, Estimate]]:
+        """The Pareto front of the means; a setting that is worse than no training at all is not on it."""
+        points = self.values(metric)
+        places = [(setting.parameters, e.mean) for setting, e in points]
+        places += [(0, score) for _, score in self.base_values(metric)]
+        return [points[i] for i in pareto_front(places, metric.higher_is_better) if i < len(points)]
 
 
 def protocol_of(record: ScoreRecord) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, EvaluationError, nearest
-from ..evaluation.front import pareto_front
 from ..files import write_text
 from .collect import Collection, collect
 from .compare import View, make_views
@@ -126,12 +125,7 @@ def _title(collection: Collection) -> str:
 
 def _summary(collection: Collection, views: Sequence[View], metric: Metric | None) -> dict[str, Any]:
     view = views[0]
-    front = []
-    if metric is not None:
-        points = view.values(metric)
-        bases = [(0, values[metric.key]) for _, values in view.bases if metric.key in values]
-        places = [*((s.parameters, e.mean) for s, e in points), *bases]
-        front = [points[i] for i in pareto_front(places, metric.higher_is_better) if i < len(points)]
+    front = view.front(metric) if metric is not None else []
     return {
         "runs": len(collection.runs),
         "settings": len(view.settings),

@@ -18,7 +18,7 @@ def static_chart(view: View, metric: Metric, title: str, published: bool = False
         look = (family, style.light, style.marker, style.ours)
         own = [(s, e) for s, e in values if s.family == family]
         points += [Point(s.name, s.parameters, e.mean, e.error, *look) for s, e in own]
-    bases = [(name, scores[metric.key]) for name, scores in view.bases if metric.key in scores]
+    bases = view.base_values(metric)
     others = []
     if published and metric.key == "is_distance":
         look = ("published (another base)", QUIET, "x")
