@@ -78,6 +78,8 @@ class Chart:
     title: str = "Quality against parameter count"
     higher_is_better: bool = False
     log_score: bool = False
+    from_zero: bool = True
+    """Whether a linear score axis starts at 0."""
     others: Sequence[Point] = ()
     """Points for comparison only: no part of the front, never labelled."""
 
@@ -164,6 +166,9 @@ def _set_score_limits(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(lowest / 1.6, highest * 1.6)
+    elif not chart.from_zero:
+        room = 0.15 * (highest - lowest) or 0.05 * abs(highest) or 1e-3
+        axes.set_ylim(lowest - room, highest + room)
     else:
         top = 1.18 * max(highest, 1e-3)
         axes.set_ylim(min(0.0, lowest) - 0.03 * top, top)  # a point at 0 is to be seen whole

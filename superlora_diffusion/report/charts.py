@@ -159,7 +159,7 @@ def _layout(metric: Metric, ends: tuple[float, float]) -> dict[str, Any]:
         },
         "yaxis": {
             "title": {"text": f"{metric.short} ({better} is better)"},
-            "rangemode": "tozero",
+            "rangemode": "tozero" if metric.from_zero else "normal",
             "tickformat": "~g",
         },
         "showlegend": False,

@@ -167,10 +167,11 @@ def estimate(values: Sequence[float], own_error: float | None = None) -> Estimat
 
 
 def _bases(records: Iterable[ScoreRecord], protocol: str) -> tuple[tuple[str, dict[str, float]], ...]:
-    """Each different base once, called by its own name where several are drawn."""
+    """Each different base once, by its own name, without the folders above it."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for record in (record for record in records if protocol_of(record) == protocol):
         values = {m.key: v for m in METRICS if (v := getattr(record, m.key, None)) is not None}
-        name = record.name if record.name != "base" else str(record.settings.get("base") or "base")
+        path = record.settings.get("base") if record.name == "base" else None
+        name = str(path).rstrip("/").rpartition("/")[2] if path else record.name
         found[f"{name} {values}"] = (name, values)
     return tuple(found.values())

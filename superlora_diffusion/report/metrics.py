@@ -18,6 +18,8 @@ class Metric:
     higher_is_better: bool
     digits: int
     """Decimals written."""
+    from_zero: bool = False
+    """Whether a linear axis starts at 0: for distances, whose 0 is the goal."""
 
     def write(self, value: float) -> str:
         """The value as text, the same in every table."""
@@ -25,9 +27,9 @@ class Metric:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("is_distance", "IS distance |IS - IS of real images|", "IS distance", False, 4),
-    Metric("fid", "FID", "FID", False, 3),
-    Metric("kid", "KID", "KID", False, 5),
+    Metric("is_distance", "IS distance |IS - IS of real images|", "IS distance", False, 4, True),
+    Metric("fid", "FID", "FID", False, 3, True),
+    Metric("kid", "KID", "KID", False, 5, True),
     Metric("accuracy", "accuracy of the asked-for class", "accuracy", True, 3),
     Metric("precision", "precision", "precision", True, 3),
     Metric("recall", "recall", "recall", True, 3),

@@ -25,4 +25,6 @@ def static_chart(view: View, metric: Metric, title: str, published: bool = False
         others = [Point(p.setting, p.parameters, p.is_distance, None, *look) for p in PUBLISHED]
     log = suits_log_axis(metric, [e.mean for _, e in values] + [score for _, score in bases])
     caption = f"bars: deviation over seeds, or with one seed the standard error; {view.protocol}"
-    return Chart(points, bases, metric.label, caption, title, metric.higher_is_better, log, others)
+    return Chart(
+        points, bases, metric.label, caption, title, metric.higher_is_better, log, metric.from_zero, others
+    )

@@ -55,7 +55,7 @@ def family_styles(families: Iterable[str]) -> dict[str, Style]:
         else:
             number = peers.index(name)
             # Another order than ours, so that neighbours in the legend do not share colours with ours' first ones.
-            colour = (number * 3 + 1) % len(LIGHT)
+            colour = (number * 5 + 3) % len(LIGHT)
             symbol, marker = _PEER_MARKS[number // len(LIGHT) % len(_PEER_MARKS)]
         styles[name] = Style(LIGHT[colour], DARK[colour], symbol, marker, is_ours(name))
     return styles

@@ -42,6 +42,14 @@ def test_svg_holds_the_names_as_they_are(tmp_path, log_score):
     assert sum("(0 parameters)  1.200" in str(text) for text in texts) == 1
 
 
+def test_a_score_axis_starts_at_zero_or_near_the_scores():
+    near = (Point("a", 10, 0.742), Point("b", 100, 0.738))
+    low, high = draw_chart(make_chart(points=near, bases=[], from_zero=False)).axes[0].get_ylim()
+    assert 0.73 < low < 0.738 and 0.742 < high < 0.75
+    low, high = draw_chart(make_chart(points=near, bases=[])).axes[0].get_ylim()
+    assert -0.05 < low <= 0 and high > 0.742
+
+
 def test_formats_are_what_the_suffix_says_and_the_same_each_time(tmp_path):
     for name in ("a.png", "a.pdf", "a.svg"):
         save_chart(make_chart(), tmp_path / name)

@@ -69,6 +69,8 @@ def test_base_published_points_and_axes(view):
     assert not traces(make_figure(view, "fid"), "published")
     assert figure["layout"]["xaxis"]["type"] == "log" and figure["log"] and figure["canLog"]
     assert not make_figure(view, "accuracy")["log"]
+    starts = [make_figure(view, key)["layout"]["yaxis"]["rangemode"] for key in ("fid", "val_loss")]
+    assert starts == ["tozero", "normal"]
     assert figure["layout"]["yaxis"]["title"]["text"] == "IS distance (lower is better)"
 
 

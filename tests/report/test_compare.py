@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from superlora_diffusion.evaluation.records import write_scores
 from superlora_diffusion.report.collect import collect
 from superlora_diffusion.report.compare import estimate, make_views, protocol_of
 from superlora_diffusion.report.metrics import BY_KEY, suits_log_axis
@@ -60,11 +61,19 @@ def test_runs_measured_in_two_ways_never_share_a_view(tmp_path):
     assert "N 1,000" in views[0].protocol and "guidance scale 2.0" in views[0].protocol
 
 
+def test_a_base_in_a_folder_is_called_by_its_last_name(tmp_path):
+    data = write_data(tmp_path / "d.npz")
+    write_run(tmp_path / "a", data, record=make_record("a", 10, 1.0))
+    for path, distance in (("/far/away/mine", 3.0), ("user/other/", 2.0), ("/far/away/mine", 3.0)):
+        record = make_record("base", 0, distance, settings={**PROTOCOL, "base": path})
+        write_scores(tmp_path / "a" / "scores.json", [record])
+    (view,) = make_views(collect([tmp_path]))
+    assert view.base_values(BY_KEY["is_distance"]) == [("tiny-base", 4.9), ("mine", 3.0), ("other", 2.0)]
+
+
 def test_the_newest_record_of_a_protocol_counts(tmp_path):
     data = write_data(tmp_path / "d.npz")
     write_run(tmp_path / "a", data, record=make_record("a", 10, 1.0))
-    from superlora_diffusion.evaluation.records import write_scores
-
     again = make_record("a", 10, 0.4, settings={**PROTOCOL, "weights": "trained anew"})
     write_scores(tmp_path / "a" / "scores.json", [again])
     (view,) = make_views(collect([tmp_path]))

@@ -78,7 +78,8 @@ function drawChart(state) {
 }
 
 function drawLegend(state, onToggle) {
-  const shown = new Set(state.view.figures[state.metric.key].data.map((trace) => trace.meta.family));
+  const traces = state.view.figures[state.metric.key].data;
+  const shown = new Set(traces.map((trace) => trace.meta.family));
   const items = data.families.filter((family) => shown.has(family.name)).map((family) => {
     const glyph = make("span", { class: "glyph", "aria-hidden": "true" }, family.glyph);
     glyph.style.color = state.dark ? family.dark : family.light;
@@ -87,7 +88,9 @@ function drawLegend(state, onToggle) {
     button.addEventListener("click", () => onToggle(family.name));
     return button;
   });
-  const keys = [["front", "━", "Pareto front"], ["base", "╌", "base"]].map(([name, sign, text]) => {
+  const lines = [["front", "━", "Pareto front"], ["base", "╌", "base"]];
+  const drawn = lines.filter(([kind]) => traces.some((trace) => trace.meta.kind === kind));
+  const keys = drawn.map(([name, sign, text]) => {
     const mark = make("span", { "aria-hidden": "true" }, `${sign} `);
     mark.style.color = colour(name);
     const key = make("span", { class: "key" });
