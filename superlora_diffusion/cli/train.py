@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -17,6 +18,9 @@ The same command again goes on where it stopped; a finished run says so and does
 Any value of the config can be set behind the options as key.path=value.
 adapter.variant=..., peft.tuner=... and lycoris.algo=... start their section's settings anew.
 
+With eval.every=STEPS the model is scored while it trains (metrics.jsonl), and the best step so far is kept in
+RUN/best; eval.best_by=validation_loss does so without drawing images.
+
 Examples:
 
   superlora-diff train --config demo
@@ -26,6 +30,8 @@ Examples:
   superlora-diff train --config demo output=runs/loha method=peft peft.tuner=loha peft.options.r=4
 
   superlora-diff train --config demo output=runs/biases method=bitfit
+
+  superlora-diff train --config demo output=runs/watched eval.every=500 eval.best_by=fid
 
   superlora-diff train --config demo --dry-run
 """
@@ -55,16 +61,24 @@ def train(
     if dry_run:
         _print_plan(resolved, as_json)
         return
+    from ..runs.folder import RunFolder
     from ..training.loop import final_path
     from ..training.loop import train as run_training
+    from ..training.scoring import read_best
 
     trained = run_training(resolved, device=device, quiet=quiet)
+    folder = RunFolder(resolved.output).best
+    best = read_best(folder)
     result = {"output": resolved.output, "result": str(final_path(resolved)), "trained": trained}
+    if best is not None:
+        result["best"] = {"folder": str(folder), **asdict(best)}
     if as_json:
         print_json(result)
     elif not quiet:
         what = "base" if resolved.method == "full" else "adapter"
         typer.echo(f"{'Finished' if trained else 'Already finished'}: the {what} is in {result['result']}")
+        if best is not None:
+            typer.echo(f"The best by {best.by} was {best}: {folder}")
         typer.echo(
             f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}"
         )

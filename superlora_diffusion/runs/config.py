@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -21,6 +21,28 @@ LrSchedule = Literal[
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Metric = Literal["is", "fid", "kid", "prc", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+class Judge(NamedTuple):
+    """A score that can decide which step was best."""
+
+    metric: Metric | None
+    """The metric that gives it; None for the validation loss."""
+    higher: bool
+    """Whether more is better."""
+
+
+BestBy = Literal["validation_loss", "is_distance", "is_mean", "fid", "kid", "precision", "recall", "accuracy"]
+BEST_BY: dict[str, Judge] = {
+    "validation_loss": Judge(None, False),
+    "is_distance": Judge("is", False),
+    "is_mean": Judge("is", True),
+    "fid": Judge("fid", False),
+    "kid": Judge("kid", False),
+    "precision": Judge("prc", True),
+    "recall": Judge("prc", True),
+    "accuracy": Judge("accuracy", True),
+}
 
 
 class TrainSettings(Settings):
@@ -100,6 +122,14 @@ class EvaluationSettings(Settings):
     extractor_path: str | None = None
     """Weights of the extractor, where it does not bring its own; for dinov2 and clip a folder or a hub id."""
 
+    every: int | None = Field(None, ge=1)
+    """Steps between two scorings while a run trains; null scores none."""
+    interval_images: int = Field(250, ge=2)
+    """Images drawn for each of these."""
+    best_by: BestBy = "fid"
+    """The score by which the best step is kept in RUN/best: fid, kid, is_distance, is_mean, precision, recall, accuracy
+    (these need ``every``), or validation_loss (at every validation)."""
+
     @field_validator("metrics", mode="before")
     @classmethod
     def _each_metric_once(cls, value: object) -> object:
@@ -113,6 +143,15 @@ class EvaluationSettings(Settings):
                 text = f"got {name!r}.{nearest(str(name), METRICS)} Accepted: {', '.join(METRICS)}."
                 raise ValueError(text)
         return [name for name in METRICS if name in value]
+
+    @model_validator(mode="after")
+    def _intervals_hold_a_split(self) -> EvaluationSettings:
+        if self.every is not None and self.interval_images < self.splits:
+            text = (
+                f"got {self.interval_images} for {self.splits} splits; every split needs at least one image."
+            )
+            raise ConfigError(faults=[("interval_images", text)])
+        return self
 
 
 class RunConfig(Settings):
@@ -141,6 +180,18 @@ class RunConfig(Settings):
     log: LogSettings = LogSettings()
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _eval_is_evaluation(cls, values: Any) -> Any:
+        """The section may be called ``eval`` for short."""
+        if not isinstance(values, dict) or "eval" not in values:
+            return values
+        if "evaluation" in values:
+            raise ConfigError(
+                faults=[("eval", "is another name of evaluation, which is given, too; keep one.")]
+            )
+        return {"evaluation" if key == "eval" else key: value for key, value in values.items()}
 
     @field_validator("output")
     @classmethod

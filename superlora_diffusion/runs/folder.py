@@ -42,6 +42,7 @@ class RunFolder:
         self.samples = self.path / "samples"
         self.adapter = self.path / "adapter"
         self.base = self.path / "base"
+        self.best = self.path / "best"
         self.scores = self.path / "scores.json"
         self.environment = self.path / "environment.json"
 

@@ -187,6 +187,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 def apply_overrides(values: dict[str, Any], overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """A config's values with (dotted path, value) pairs put in; ``values`` stays as it is."""
     values = dict(values)
+    if "eval" in values and "evaluation" not in values:
+        values["evaluation"] = values.pop("eval")
     for path, value in sorted(overrides, key=lambda pair: pair[0] not in _ANEW):
         _put(values, path, value)
     return values
@@ -194,6 +196,8 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[tuple[str, Any]]
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
     *outer, last = path.split(".")
+    if outer and outer[0] == "eval":
+        outer[0] = "evaluation"
     section = values.get(outer[0]) if outer else None
     if path in _ANEW and isinstance(section, dict):
         # The section starts anew: the file's rank or options belonged to the variant or tuner it named.

@@ -15,15 +15,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..adapters.storage import AdapterCard
 from ..data.augmentation import augment
 from ..devices import resolve_device
 from ..errors import RunError, SuperLoRAError
 from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
-from ..models.config import FOREIGN_BASE_FIELDS
-from ..models.storage import save_base
-from ..peers import Peer
 from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
@@ -41,6 +37,8 @@ from .checkpoints import (
 from .losses import denoising_loss
 from .memory import explain_out_of_memory
 from .preview import save_preview
+from .results import write_result
+from .scoring import Best, IntervalScores, keep_best, numbers_of
 from .setup import (
     describe_data,
     load_data,
@@ -129,6 +127,8 @@ class Trainer:
         self.network, self.optimizer = accelerator.prepare(self.base.unet, optimizer)
         self.ema = make_ema(config, self.parameters)
         self.validation = make_validation(config, self.data, self.base)
+        every = config.evaluation.every
+        self.scoring = None if every is None else IntervalScores(config, self.base, accelerator.device)
         self.losses: list[Tensor] = []
         self.step = self._resume()
         self.lr_schedule = make_lr_schedule(config, optimizer, self.step)
@@ -152,6 +152,8 @@ class Trainer:
                 self._validate()
             if self._due(self.config.preview.every):
                 self._preview()
+            if self._due(self.config.evaluation.every):
+                self._score()
             stop = self._asked_to_stop()
             if self._due(self.config.checkpoint.every) or stop:
                 self._checkpoint()
@@ -252,11 +254,31 @@ class Trainer:
     def _validate(self) -> None:
         with self._averaged():
             loss = self.validation.loss(self.network, self.accelerator.device)
-        if not math.isfinite(loss):
-            raise self._diverged(loss)
+            if not math.isfinite(loss):
+                raise self._diverged(loss)
+            validation = self.config.validation
+            measured = f"{len(self.validation.images)} images, seed {validation.seed}"
+            kept = self._keep_if_best({"validation_loss": loss}, measured)
         self.validation_loss = loss
         self._record(validation_loss=loss)
-        self.reporter.say(f"step {self.step}: validation loss {loss:.5f}")
+        self.reporter.say(f"step {self.step}: validation loss {loss:.5f}{kept}")
+
+    def _score(self) -> None:
+        with self._averaged():
+            scores = self.scoring.measure(self.trainee)
+            found = numbers_of(scores)
+            kept = self._keep_if_best(found, self.scoring.measured)
+        self._record(**found, scored_images=scores.n)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        self.reporter.say(f"step {self.step}: {told}{kept}")
+
+    def _keep_if_best(self, found: dict[str, float], measured: str) -> str:
+        """Write the model as it stands to RUN/best if it is the best by the score that decides; says so."""
+        by = self.config.evaluation.best_by
+        if by not in found or not self.accelerator.is_main_process:
+            return ""
+        best = Best(self.step, by, found[by], measured, found)
+        return " (best so far)" if keep_best(self.folder.best, best, self._write_result) else ""
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
@@ -370,20 +392,10 @@ class Trainer:
             self.ema.copy_to(self.parameters)
         self.accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         if self.accelerator.is_main_process:
-            trained = {
-                "steps": self.step,
-                "learning_rate": self.config.learning_rate,
-                "seed": self.config.seed,
-            }
-            data = {"name": self.data.train.name, "content_hash": self.data.train.content_hash}
-            if self.trainee.adapter is None:
-                save_base(self.base, self.folder.base, {"data": data, "training": trained})
-            else:
-                read = self.config.base.model_dump(mode="json", include=set(FOREIGN_BASE_FIELDS))
-                card = AdapterCard(base=self.base.name, base_settings=read, data=data, training=trained)
-                adapter = self.trainee.adapter
-                save = adapter.save if isinstance(adapter, Peer) else adapter.save_pretrained
-                save(self.folder.adapter, card=card)
+            self._write_result(self.folder.result(self.config))
+
+    def _write_result(self, folder: Path) -> None:
+        write_result(folder, self.config, self.trainee, self.data, self.step)
 
     def close_trackers(self) -> None:
         """Let the trackers write what they hold, also after an interruption."""

@@ -93,6 +93,19 @@ def test_quiet_is_silent_and_json_is_all_there_is(here, tmp_path):
     }
 
 
+def test_the_end_says_which_step_was_best(here, tmp_path):
+    words = ("train", "-c", "mine.yaml", f"output={tmp_path}/run", "eval.every=3", "eval.interval_images=8")
+    result = call(*words, "eval.metrics=fid")
+    assert re.search(r"step 3: fid \S+ \(best so far\)", result.stderr)
+    found = re.search(rf"The best by fid was step (3|6), fid \S+: {tmp_path}/run/best", result.stdout)
+    told = json.loads(call(*words, "eval.metrics=fid", "--json").stdout)
+    assert told["trained"] is False and told["best"]["step"] == int(found[1])
+    assert (
+        call("sample", f"{tmp_path}/run/best", "--out", tmp_path / "s", "--count", 2, "--steps", 1).exit_code
+        == 0
+    )
+
+
 def test_a_dry_run_prints_config_targets_and_count_and_leaves_nothing(here, tmp_path):
     words = ("train", "-c", "mine.yaml", f"output={tmp_path}/run", "train.steps=9", "--dry-run")
     said = call(*words).stdout
