@@ -49,6 +49,10 @@ class RunError(SuperLoRAError):
     """A run folder that is in use, was made from another config, or whose training broke off."""
 
 
+class DivergedError(RunError):
+    """Training whose loss or weights became infinite or not a number."""
+
+
 class SamplingError(SuperLoRAError):
     """Sampling settings that do not fit the base."""
 

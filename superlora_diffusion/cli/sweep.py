@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,15 @@ _HELP = """Train and score many settings, and write one table of quality against
 
 The same command again goes on where it stopped: finished cells are skipped, failed ones tried again. Every
 cell is an ordinary run folder. The tables (results and summary, CSV and Parquet) are written after every cell.
+Values of the run config behind the options, as key.path=value, hold for all cells.
 
 Examples:
 
   superlora-diff sweep --config sweeps/paper-small --dry-run
 
   superlora-diff sweep --config sweeps/paper-small --processes 2
+
+  superlora-diff sweep --config sweeps/paper-small --output runs/short train.steps=100
 
   superlora-diff sweep --config mine.yaml --runner ray --address auto --gpus-per-cell 0.5
 """
@@ -32,10 +36,16 @@ def sweep(
     config: Annotated[
         str, typer.Option("--config", "-c", help="The sweep's YAML file, or a packaged sweep's name.")
     ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)
+    ] = None,
     output: Annotated[str | None, typer.Option(help="The sweep's folder, in place of the file's.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Cells at once (runner local).")] = 1,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Cells at once under local; 1 by default.")
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of each cell; the cores shared out by default.")
+        int | None,
+        typer.Option(min=1, help="CPU threads of each cell; the cores shared out, or 1 under ray."),
     ] = None,
     runner: Annotated[str, typer.Option(help="local, or ray for a Ray cluster.")] = "local",
     address: Annotated[
@@ -43,9 +53,11 @@ def sweep(
         typer.Option(help="Ray cluster: auto, HOST:PORT or ray://HOST:PORT; a new local one by default."),
     ] = None,
     gpus_per_cell: Annotated[
-        float, typer.Option(min=0, help="GPUs of each cell under Ray, such as 0.25.")
-    ] = 0,
-    retries: Annotated[int, typer.Option(min=0, help="How often Ray repeats a cell whose node died.")] = 3,
+        float | None, typer.Option(min=0, help="GPUs of each cell under ray, such as 0.25; none by default.")
+    ] = None,
+    retries: Annotated[
+        int | None, typer.Option(min=0, help="How often ray repeats a cell whose node died; 3 by default.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the cells, their counts and an estimate of time; run nothing."),
@@ -56,31 +68,26 @@ def sweep(
     verbose: Verbose = False,
 ) -> None:
     from ..sweeps.config import load_sweep
+    from ..sweeps.runners import check_runner, make_runner, threads_of
 
-    resolved = load_sweep(config, output=output)
+    resolved = load_sweep(config, overrides or [], output=output)
     set_verbosity(verbose)
+    options = {"processes": processes, "address": address, "gpus_per_cell": gpus_per_cell, "retries": retries}
+    check_runner(runner, **options)
+    threads = threads or threads_of(runner, processes)
     if dry_run:
-        _print_plan(resolved, device, processes, _threads(threads, processes), as_json)
+        _print_plan(resolved, device, processes or 1, threads, as_json)
         return
     from ..progress import Reporter
-    from ..sweeps.runners import make_runner
     from ..sweeps.sweep import run_sweep
 
-    chosen = make_runner(
-        runner, processes=processes, threads=_threads(threads, processes), device=device, address=address,
-        gpus_per_cell=gpus_per_cell, retries=retries,
-    )  # fmt: skip
     with Reporter("sweep", 0, "job", quiet=quiet) as reporter:
-        result = run_sweep(resolved, chosen, reporter)
+        result = run_sweep(resolved, make_runner(runner, threads, device, **options), reporter)
     _print_result(resolved.output, result, as_json)
-    if result.failed or result.unfinished:
-        raise typer.Exit(130 if result.unfinished else 1)
-
-
-def _threads(given: int | None, processes: int) -> int:
-    import os
-
-    return given or max(1, (os.cpu_count() or 1) // processes)
+    if result.unfinished:
+        raise typer.Exit(128 + (result.signal or 2))
+    if result.failed:
+        raise typer.Exit(1)
 
 
 def _print_result(output: str, result: Any, as_json: bool) -> None:
@@ -98,17 +105,19 @@ def _print_result(output: str, result: Any, as_json: bool) -> None:
     typer.echo(
         f"{len(result.rows)} finished runs: {Path(output) / 'results.csv'} (a row a setting: summary.csv)"
     )
-    typer.echo(f"Next: superlora-diff report {output} --out report.html")
+    typer.echo(f"Next: superlora-diff report {shlex.quote(output)} --out report.html")
 
 
 def _print_plan(resolved: Any, device: str, processes: int, threads: int, as_json: bool) -> None:
+    from ..sweeps.clock import clock
     from ..sweeps.estimate import estimate_seconds
     from ..sweeps.plan import make_jobs, plan_sweep
-    from ..sweeps.sweep import clock, is_done
+    from ..sweeps.sweep import is_done
 
     planned = plan_sweep(resolved)
     jobs = [job for job in make_jobs(resolved, planned) if not is_done(job)]
-    seconds = estimate_seconds(resolved, jobs, device, threads) / processes
+    at_once = max(1, min(processes, len(jobs)))
+    seconds = estimate_seconds(resolved, jobs, device, threads) / at_once
     waiting = {job.name for job in jobs}
     cells = [
         {

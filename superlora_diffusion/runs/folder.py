@@ -81,7 +81,7 @@ class RunFolder:
         with suppress(ConfigError):  # values that the config did not have yet stood at their defaults
             old = parse_yaml(to_yaml(RunConfig(**old)), str(self.config))
         new = parse_yaml(to_yaml(config), "config")
-        changed = differences(_what_trains(old), _what_trains(new))
+        changed = differences(what_trains(old), what_trains(new))
         if changed:
             raise RunError(
                 f"{self.path} was made with another config:\n  "
@@ -128,7 +128,7 @@ class RunFolder:
             lock.release()
 
 
-def _what_trains(values: dict[str, Any]) -> dict[str, Any]:
+def what_trains(values: dict[str, Any]) -> dict[str, Any]:
     """A resolved config's values without those that a finished run does not depend on."""
     scoring = {key: None for key in ("images", "splits", "seed", "extractor", "extractor_path", "metrics")}
     evaluation = values.get("evaluation") or {}

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..runs.config import RunConfig
 from ..runs.loading import apply_overrides, find_config, read_values
-from .config import Axes, SweepConfig
+from .config import Axes, SweepConfig, flatten
 from .folder import SweepFolder
 
 Values = dict[str, Any]
@@ -53,7 +53,10 @@ def list_settings(sweep: SweepConfig) -> list[Setting]:
             varied = {**inner, **outer}
             words = ([family.name] if family else []) + [_word(key, value) for key, value in varied.items()]
             name = "-".join(words) or "run"
-            found.append(Setting(name, {**sweep.set, **outer, **fixed, **inner}))
+            parts = (sweep.set, outer, fixed, inner)
+            found.append(
+                Setting(name, {key: value for part in parts for key, value in flatten(part).items()})
+            )
     names = [setting.name for setting in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError
-from ..runs.loading import find_in, read_values
+from ..runs.loading import find_in, parse_override, read_values
 from ..settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]*")
@@ -61,19 +62,20 @@ class LearningRateSearch(Settings):
     """The short race that finds a setting's learning rate: hill climbing on the validation loss.
 
     The method's default and its two neighbours are tried first, then on in the direction that wins, until the
-    winner has a worse neighbour on either side.
+    winner has a neighbour on either side.
     """
 
     steps: int = Field(150, ge=1)
     """Optimiser steps of each try, with a whole learning-rate schedule of their own."""
-    factor: float = Field(2.0, gt=1)
+    factor: float = Field(2.0, ge=1.1)
     """Ratio of neighbouring rates."""
     start: float | None = Field(None, gt=0)
-    """First rate; null takes the method's own default."""
+    """First rate; null takes the config's, or where it gives none the method's own default."""
     max_tries: int = Field(7, ge=1)
     """Most rates that are tried for one setting."""
     tolerance: float = Field(0.02, ge=0)
-    """The lowest rate whose loss is within this share of the best wins: short runs favour rates that are too high."""
+    """The lowest rate wins that reaches all but this share of the best one's gain over the untrained loss: short runs
+    favour rates that are too high."""
 
 
 class SweepConfig(Settings):
@@ -111,13 +113,14 @@ class SweepConfig(Settings):
     @model_validator(mode="after")
     def _parts_fit(self) -> SweepConfig:
         faults = []
-        Axes(set=self.set, grid=self.grid, zip=self.zip)
+        axes = Axes(set=self.set, grid=self.grid, zip=self.zip)
+        faults += [("settings", fault) for setting in self.settings for fault in _clashes(axes, setting)]
         names = [setting.name for setting in self.settings]
         faults += [("settings", f"the name {name!r} is given twice.") for name in _twice(names)]
         faults += [("seeds", f"{seed} is given twice.") for seed in _twice(self.seeds)]
         if self.budget is not None and self.budget[0] > self.budget[1]:
             faults.append(("budget", f"got {list(self.budget)}: the fewest comes first."))
-        keys = {key for part in (self, *self.settings) for key in (*part.set, *part.grid, *part.zip)}
+        keys = {key for part in (self, *self.settings) for key in part_keys(part)}
         for key, instead in _OTHERWISE.items():
             if key in keys:
                 faults.append(("set", f"{key} is not for a sweep to set: {instead}"))
@@ -130,6 +133,31 @@ class SweepConfig(Settings):
         return self
 
 
+def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Sections as dotted keys: ``validation: {every: 5}`` is ``validation.every: 5``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value and all(isinstance(inner, str) for inner in value):
+            flat |= flatten(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat
+
+
+def part_keys(part: Axes | SweepConfig) -> frozenset[str]:
+    """Every dotted key that a part sets or varies."""
+    varied = [{key: value} for axes in (part.grid, part.zip) for key, axis in axes.items() for value in axis]
+    return frozenset(key for values in (part.set, *varied) for key in flatten(values))
+
+
+def _clashes(axes: Axes, setting: NamedSetting) -> list[str]:
+    """An axis of the sweep that a setting sets as well would name runs by values that they do not have."""
+    varied = part_keys(Axes(grid=axes.grid, zip=axes.zip))
+    return [
+        f"{setting.name} sets {key}, which the sweep varies." for key in sorted(varied & part_keys(setting))
+    ]
+
+
 _OTHERWISE = {"output": "use the sweep's own output.", "seed": "use the sweep's own seeds."}
 
 
@@ -138,11 +166,12 @@ def _twice(items: Any) -> list[Any]:
     return sorted({item for item in items if items.count(item) > 1})
 
 
-def load_sweep(name: str, **given: Any) -> SweepConfig:
+def load_sweep(name: str, overrides: Iterable[str] = (), **given: Any) -> SweepConfig:
     """Read a sweep's file.
 
     Args:
         name: a path, or the name of a packaged sweep ("sweeps/paper-small").
+        overrides: ``key.path=value`` texts over the run config of all cells.
         **given: top-level values that win over the file (None: not given).
 
     Raises:
@@ -154,7 +183,21 @@ def load_sweep(name: str, **given: Any) -> SweepConfig:
     if isinstance(run_config, str) and (path.parent / run_config).is_file():
         values["config"] = str(path.parent / run_config)
     try:
-        return SweepConfig(**values)
+        return _override(SweepConfig(**values), [parse_override(text) for text in overrides])
     except ConfigError as error:
         lines = "\n".join(f"  {line}" for line in str(error).splitlines())
         raise ConfigError(f"sweep {name}:\n{lines}", faults=error.faults) from None
+
+
+def _override(sweep: SweepConfig, overrides: list[tuple[str, Any]]) -> SweepConfig:
+    """The sweep with values that hold for all cells.
+
+    Raises:
+        ConfigError: for a key that the sweep varies or a setting sets.
+    """
+    taken = part_keys(Axes(grid=sweep.grid, zip=sweep.zip)).union(*map(part_keys, sweep.settings))
+    text = "the sweep's file varies it, or gives it by setting; change it there."
+    faults = [(key, text) for key, _ in overrides if key in taken]
+    if faults:
+        raise ConfigError(faults=faults)
+    return SweepConfig(**{**sweep.model_dump(), "set": {**flatten(sweep.set), **dict(overrides)}})

@@ -14,14 +14,15 @@ from ..training.setup import load_or_build_base
 from .config import SweepConfig
 from .jobs import Job
 
+_CLASSES = 10  # columns of a preview, at most
 _TRIES = 4  # a race tries the default, its neighbours and, as a rule, one more
 
 
 def estimate_seconds(sweep: SweepConfig, jobs: Sequence[Job], device: str, threads: int) -> float:
     """Seconds of work in the jobs, in one process: steps and network calls, each timed here and now.
 
-    Every base and batch size is timed once. What an adapter adds to a step is small and left out, and so are
-    the seconds that a worker process needs to start.
+    Every base and batch size is timed once. Left out is what is small or unknown: what an adapter adds to a step,
+    the start of worker processes, the base's own scores, the extractor, work that a stopped job has done already.
     """
     torch.set_num_threads(threads)
     speeds: dict[tuple, tuple[float, float]] = {}
@@ -31,22 +32,32 @@ def estimate_seconds(sweep: SweepConfig, jobs: Sequence[Job], device: str, threa
         key = (config.base.model_dump_json(), config.train.batch_size, config.sampling.batch_size)
         if key not in speeds:
             speeds[key] = measure_speed(config, load_or_build_base(config), resolve_device(device))
-        total += _cost(job, config, sweep, *speeds[key])
+        total += cost(job, config, sweep.score, *speeds[key])
     return total
 
 
-def _cost(job: Job, config: RunConfig, sweep: SweepConfig, step: float, image_call: float) -> float:
+def cost(job: Job, config: RunConfig, score: bool, step: float, image_call: float) -> float:
+    """Seconds of one job: steps with their accumulation, validations, previews, and the drawing of scored images.
+
+    Args:
+        step: seconds of one batch, forward and backward.
+        image_call: seconds of a network call, for each image.
+    """
+    batch = step * config.train.gradient_accumulation
+    validation = image_call * config.validation.images
     if job.kind == "race":
-        return (
-            step * min(_TRIES, job.search.max_tries) * job.search.steps
-            + step * config.validation.images / config.train.batch_size
-        )
-    validations = config.train.steps // config.validation.every + 1
-    work = step * config.train.steps + image_call * validations * config.validation.images
-    if sweep.score:
-        calls = config.sampling.steps * (2 if config.sampling.guidance_scale != 1 else 1)
-        work += image_call * config.evaluation.images * calls
-    return work
+        return min(_TRIES, job.search.max_tries) * (batch * job.search.steps + validation) + validation
+    calls = config.sampling.steps * (2 if config.sampling.guidance_scale != 1 else 1)
+    drawn = config.evaluation.images if score else 0
+    if config.preview.every is not None:
+        drawn += _times(config.train.steps, config.preview.every) * config.preview.per_class * _CLASSES
+    validations = _times(config.train.steps, config.validation.every)
+    return batch * config.train.steps + validation * validations + image_call * calls * drawn
+
+
+def _times(steps: int, every: int) -> int:
+    """How often something is done at every so many steps and at the last."""
+    return -(-steps // every)
 
 
 def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[float, float]:

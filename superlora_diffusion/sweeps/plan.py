@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..data.loading import load_image_set
 from ..errors import ConfigError, SuperLoRAError
+from ..evaluation.extractors import load_extractor
 from ..models.base import Base
 from ..runs.config import RunConfig
 from ..runs.family import family_of
@@ -16,6 +18,7 @@ from .cells import Cell, list_cells
 from .config import SweepConfig
 from .folder import SweepFolder
 from .jobs import Job
+from .race import race_key
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,27 @@ def plan_sweep(sweep: SweepConfig) -> list[PlannedCell]:
     return kept
 
 
+def check_inputs(sweep: SweepConfig, planned: Sequence[PlannedCell]) -> None:
+    """Look once at every data set and extractor that cells name, before the first of them runs.
+
+    Raises:
+        DataError, EvaluationError, ConfigError: for what is missing or unknown.
+    """
+    seen = set()
+    for item in planned:
+        config = item.cell.config
+        told = config.evaluation
+        data, extractor = (
+            config.data.model_dump_json(),
+            (told.extractor, told.extractor_path, config.data.name),
+        )
+        if data not in seen:
+            images = load_image_set(config.data, "test")
+        if sweep.score and (data, extractor) not in seen:
+            load_extractor(*extractor, class_names=images.class_names)
+        seen |= {data, (data, extractor)}
+
+
 def _count(config: RunConfig, bases: dict[str, Base]) -> tuple[int | None, str | None]:
     key = json.dumps([config.base.model_dump(mode="json"), config.data.model_dump(mode="json")])
     if key not in bases:
@@ -73,7 +97,9 @@ def make_jobs(sweep: SweepConfig, planned: Sequence[PlannedCell]) -> list[Job]:
         cell, race = item.cell, f"{item.cell.setting} learning rate"
         common = {
             "config": cell.config.model_dump(mode="json"),
-            "race": folder.race(cell.setting),
+            "race": folder.race(cell.setting) / race_key(cell.config, sweep.learning_rate)
+            if sweep.learning_rate
+            else folder.race(cell.setting),
             "search": sweep.learning_rate,
             "bases": folder.bases,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -11,13 +12,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import RunError
+from ..errors import DivergedError, RunError
 from ..files import write_json
 from ..runs.config import RunConfig
+from ..runs.folder import what_trains
 from .config import LearningRateSearch
 from .results import last_validation_loss
 
-RESULT = "race.json"
+RESULT, TRY = "race.json", "try.json"
 
 
 class RaceResult(BaseModel):
@@ -30,35 +32,55 @@ class RaceResult(BaseModel):
     tried: dict[float, float | None]
     """Validation loss by learning rate; None where the run diverged."""
     steps: int
-    """Optimiser steps spent on all tries."""
+    """Optimiser steps of all tries."""
+    seconds: float
+    """Time spent on all tries, whenever they were made."""
+
+
+class Try(BaseModel):
+    """One short run; its loss is None where it diverged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: float | None
     seconds: float
 
 
-def next_rate(losses: Mapping[float, float], start: float, factor: float, max_tries: int) -> float | None:
-    """The rate to try next, or None when the best one has a worse neighbour on either side (or tries are used up).
+def next_rate(
+    losses: Mapping[float, float],
+    start: float,
+    search: LearningRateSearch,
+    untrained: float = math.inf,
+) -> float | None:
+    """The rate to try next; None when the best rate and the one to be chosen have neighbours, or tries are used up.
 
     Rates lie on the ladder start * factor^k.
 
     Args:
         losses: validation loss by rate; infinite where the run diverged.
+        start: the first rate.
+        search: factor, tolerance and most tries.
+        untrained: validation loss before training.
     """
-    places = {round(math.log(rate / start, factor)): loss for rate, loss in losses.items()}
-    if len(places) >= max_tries:
+    places = {round(math.log(rate / start, search.factor)): loss for rate, loss in losses.items()}
+    if len(places) >= search.max_tries:
         return None
     for place in (0, 1, -1):
         if place not in places:
-            return _rung(start, factor, place)
+            return _rung(start, search.factor, place)
     best = min(places, key=lambda place: (places[place], place))
     if math.isinf(places[best]):
-        return _rung(start, factor, min(places) - 1)  # all diverged: only lower can help
-    missing = [place for place in (best - 1, best + 1) if place not in places]
-    return _rung(start, factor, missing[0]) if missing else None
+        return _rung(start, search.factor, min(places) - 1)  # all diverged: only lower can help
+    chosen = choose(places, search.tolerance, untrained)
+    missing = [place for place in (best - 1, best + 1, chosen - 1) if place not in places]
+    return _rung(start, search.factor, missing[0]) if missing else None
 
 
-def choose_rate(losses: Mapping[float, float], tolerance: float) -> float:
-    """The lowest rate whose loss is at most (1 + tolerance) times the best."""
-    bound = min(losses.values()) * (1 + tolerance)
-    return min(rate for rate, loss in losses.items() if loss <= bound)
+def choose(losses: Mapping[float, float], tolerance: float, untrained: float) -> float:
+    """The lowest key whose loss misses at most the tolerance's share of the best one's gain over ``untrained``."""
+    best = min(losses.values())
+    gain = max(untrained - best, 0.0) if math.isfinite(untrained) else 0.0
+    return min(key for key, loss in losses.items() if loss <= best + tolerance * gain)
 
 
 def _rung(start: float, factor: float, place: int) -> float:
@@ -66,18 +88,37 @@ def _rung(start: float, factor: float, place: int) -> float:
     return float(f"{start * factor**place:.4g}")
 
 
+def race_key(config: RunConfig, search: LearningRateSearch) -> str:
+    """What tells one setting's race from another's: all that its short runs depend on, hashed; not the seed."""
+    values = what_trains(_seedless(config).model_dump(mode="json"))
+    values["train"] = {**values["train"], "learning_rate": None}
+    text = json.dumps([values, search.steps], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _seedless(config: RunConfig) -> RunConfig:
+    """The run with seed 0, so that a setting's race does not depend on which seeds the sweep has."""
+    values = config.model_dump()
+    if config.adapter.seed == config.seed:
+        values["adapter"]["seed"] = 0
+    return RunConfig(**{**values, "seed": 0})
+
+
 def run_race(
     config: RunConfig,
     search: LearningRateSearch,
     folder: Path,
     train: Callable[[RunConfig], Any],
+    untrained: Callable[[RunConfig], float],
 ) -> RaceResult:
     """Find the learning rate of a run by short runs of it; what was run already is not run again.
 
     Args:
-        config: the run; its steps and intervals are replaced.
+        config: the run; its seed, steps and intervals are replaced.
+        search: how to search.
         folder: where the short runs and ``race.json`` go.
-        train: trains a run; a :class:`RunError` means that it diverged.
+        train: trains a run.
+        untrained: a run's validation loss before training.
 
     Raises:
         RunError: if every try diverged.
@@ -85,18 +126,20 @@ def run_race(
     done = read_race(folder, search)
     if done is not None:
         return done
-    start = search.start or config.learning_rate
+    start, before = search.start or config.learning_rate, untrained(config)
+    tries: dict[float, Try] = {}
     losses: dict[float, float] = {}
-    spent = 0.0
-    while (rate := next_rate(losses, start, search.factor, search.max_tries)) is not None:
-        losses[rate], seconds = _try(config, rate, search, folder, train)
-        spent += seconds
+    while (rate := next_rate(losses, start, search, before)) is not None:
+        tries[rate] = _try(short_run(config, rate, search.steps, folder / f"rate-{rate:g}"), train)
+        losses[rate] = math.inf if tries[rate].loss is None else tries[rate].loss
     if math.isinf(min(losses.values())):
         raise RunError(f"{folder}: all learning rates diverged: {', '.join(f'{rate:g}' for rate in losses)}.")
-    tried = {rate: loss if math.isfinite(loss) else None for rate, loss in sorted(losses.items())}
-    steps = search.steps * len(losses)
-    winner = choose_rate(losses, search.tolerance)
-    result = RaceResult(learning_rate=winner, tried=tried, steps=steps, seconds=round(spent, 1))
+    result = RaceResult(
+        learning_rate=choose(losses, search.tolerance, before),
+        tried={rate: tries[rate].loss for rate in sorted(tries)},
+        steps=search.steps * len(tries),
+        seconds=round(sum(one.seconds for one in tries.values()), 1),
+    )
     write_json(folder / RESULT, {**result.model_dump(mode="json"), "search": search.model_dump(mode="json")})
     return result
 
@@ -111,36 +154,32 @@ def read_race(folder: Path, search: LearningRateSearch) -> RaceResult | None:
         return None
 
 
-def _try(
-    config: RunConfig,
-    rate: float,
-    search: LearningRateSearch,
-    folder: Path,
-    train: Callable[[RunConfig], Any],
-) -> tuple[float, float]:
-    """(validation loss, seconds) of a short run; a diverged run's loss is infinite."""
-    short = short_run(config, rate, search.steps, folder / f"rate-{rate:g}")
+def _try(short: RunConfig, train: Callable[[RunConfig], Any]) -> Try:
+    """One short run, or what was noted of it when it was made."""
+    note = Path(short.output) / TRY
+    try:
+        return Try.model_validate_json(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        pass
     began = time.perf_counter()
     try:
         train(short)
-    except RunError as error:
-        if "the loss became" not in str(error):
-            raise
-        return math.inf, time.perf_counter() - began
-    return last_validation_loss(Path(short.output)), time.perf_counter() - began
+        loss = last_validation_loss(Path(short.output))
+    except DivergedError:
+        loss = None
+    made = Try(loss=loss, seconds=round(time.perf_counter() - began, 1))
+    write_json(note, made.model_dump())
+    return made
 
 
 def short_run(config: RunConfig, rate: float, steps: int, folder: Path) -> RunConfig:
-    """The run with fewer steps, a rate, and nothing but the last validation."""
-    values = config.model_dump()
-    values["train"] |= {
-        "steps": steps,
-        "learning_rate": rate,
-        "warmup_steps": min(config.train.warmup_steps, steps // 5),
-    }
+    """The run with seed 0, fewer steps, a rate, and nothing but the last validation."""
+    values = _seedless(config).model_dump()
+    warmup = min(config.train.warmup_steps, steps // 5)
+    values["train"] |= {"steps": steps, "learning_rate": rate, "warmup_steps": warmup}
     values["validation"] |= {"every": steps}
     values["checkpoint"] |= {"every": steps}
     values["preview"] |= {"every": None}
-    values["evaluation"] |= {"every": None} if "every" in values["evaluation"] else {}
+    values["evaluation"] |= {"every": None}
     values["log"] |= {"trackers": ()}
     return RunConfig(**{**values, "output": str(folder)})

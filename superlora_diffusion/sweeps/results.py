@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.records import read_scores
+from ..evaluation.extractors import EXTRACTORS
+from ..evaluation.records import ScoreRecord, read_scores
 from ..runs.config import RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
 
 CARD = "cell.json"
 SCORES = ("is_distance", "is_mean", "is_stderr", "fid", "kid", "precision", "recall", "accuracy")
+RACE = ("race_steps", "race_seconds")
+"""What the setting's learning-rate search cost; the seeds share it."""
 COLUMNS = (
     "setting", "family", "target", "parameters", "seed", "lr", "steps", "val_loss", "is_distance", "fid", "kid",
     "accuracy",
@@ -41,16 +44,35 @@ def read_row(run: Path) -> Row | None:
         "steps": config.train.steps,
         "val_loss": last_validation_loss(run),
         **{name: scores.get(name) for name in SCORES},
+        **{name: card.get(name) for name in RACE},
     }
 
 
 def own_scores(run: Path) -> dict[str, Any]:
-    """The newest record of the run itself (not its base's); empty if it was not scored."""
-    path = RunFolder(run).scores
-    if not path.is_file():
+    """The record of the run itself that was measured as its config says; empty if there is none."""
+    folder = RunFolder(run)
+    if not folder.scores.is_file():
         return {}
-    own = [record for record in read_scores(path) if record.name == run.resolve().name]
-    return own[-1].model_dump(mode="json") if own else {}
+    config, name = folder.read_config(), run.resolve().name
+    own = [
+        record for record in read_scores(folder.scores) if record.name == name and _as_told(record, config)
+    ]
+    best = max(own, key=lambda record: record.n, default=None)
+    return {} if best is None else best.model_dump(mode="json")
+
+
+def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
+    """Whether a record's protocol is the config's. There may be fewer real images than were asked for."""
+    told, drawn = config.evaluation, config.sampling.model_dump(mode="json", exclude={"batch_size"})
+    guidance = record.settings.get("guidance_scale")
+    if guidance == 1:  # a base without a null class is drawn without guidance, whatever was asked
+        drawn["guidance_scale"] = guidance
+    return (
+        (record.splits, record.seed) == (told.splits, told.seed)
+        and record.n <= told.images
+        and (told.extractor in ("auto", record.extractor) or told.extractor not in EXTRACTORS)
+        and all(record.settings.get(key) == value for key, value in drawn.items())
+    )
 
 
 def read_card(run: Path) -> dict[str, Any]:

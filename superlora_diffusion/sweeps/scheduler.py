@@ -33,6 +33,7 @@ def run_jobs(
     on_start: Callable[[Job], None] = lambda job: None,
     on_end: Callable[[Job, Outcome], None] = lambda job, outcome: None,
     stopped: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[], None] = lambda: None,
     poll: float = 0.5,
 ) -> dict[str, Outcome]:
     """Do all jobs, each after those it needs; a failed job fails what needs it, and the rest goes on.
@@ -40,6 +41,7 @@ def run_jobs(
     Args:
         jobs: in the order they are wished; the first that is ready goes first.
         stopped: asked between events; once true, running jobs are asked to stop and no other is started.
+        on_stop: called when that happens.
         poll: seconds between two questions.
 
     Returns:
@@ -58,6 +60,7 @@ def run_jobs(
         if stopped() and not asked:
             asked = True
             waiting.clear()
+            on_stop()
             runner.stop()
         for job in _blocked(waiting, ended):
             end(waiting.pop(job.name), Outcome(job.name, "failed", error=_reason(job, ended)))

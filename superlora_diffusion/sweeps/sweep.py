@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from ..errors import RunError, SuperLoRAError
 from ..progress import Reporter
-from ..runs.config import RunConfig
+from ..runs.folder import RunFolder
 from ..training.signals import stop_on_signals
+from .clock import clock, seconds_left
 from .config import SweepConfig
 from .folder import SweepFolder
 from .jobs import Job, Outcome
-from .plan import PlannedCell, make_jobs, plan_sweep
-from .race import read_race
-from .results import read_card, read_row, scoring_of
+from .plan import PlannedCell, check_inputs, make_jobs, plan_sweep
+from .results import Row, read_card, read_row, scoring_of
 from .scheduler import Runner, run_jobs
 from .table import write_tables
 
@@ -24,12 +23,14 @@ from .table import write_tables
 class Result:
     """How a sweep ended."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     """The results table."""
     failed: dict[str, str] = field(default_factory=dict)
     """Error by cell."""
     unfinished: list[str] = field(default_factory=list)
     """Cells that were stopped or never started."""
+    signal: int | None = None
+    """The signal that stopped it."""
 
 
 def run_sweep(sweep: SweepConfig, runner: Runner, reporter: Reporter) -> Result:
@@ -39,97 +40,127 @@ def run_sweep(sweep: SweepConfig, runner: Runner, reporter: Reporter) -> Result:
         sweep: the sweep.
         runner: where the jobs are done; closed at the end.
         reporter: shows the jobs; restarted with their number.
+
+    Raises:
+        ConfigError, BaseModelError, DataError, EvaluationError: what is wrong for all cells of a kind, before any runs.
+        RunError: if another process runs the sweep.
     """
-    folder = SweepFolder(sweep.output)
-    with folder.locked(), stop_on_signals() as stop:
+    try:
         planned = plan_sweep(sweep)
-        folder.claim(sweep)
-        watch = _Watch(sweep, folder, planned, reporter)
-        try:
-            run_jobs(watch.jobs, runner, watch.started, watch.ended, lambda: bool(stop))
-        finally:
-            runner.close()
-        return watch.result()
+        check_inputs(sweep, planned)
+        folder = SweepFolder(sweep.output)
+        with folder.locked(), stop_on_signals() as stop:
+            folder.claim(sweep)
+            watch = _Watch(folder, planned, make_jobs(sweep, planned), reporter)
+            run_jobs(watch.jobs, runner, watch.started, watch.ended, lambda: bool(stop), watch.stopping)
+            return replace(watch.result(), signal=stop.signal)
+    finally:
+        runner.close()
 
 
 class _Watch:
     """Keeps the state file, the tables and the progress up to date while jobs begin and end."""
 
     def __init__(
-        self, sweep: SweepConfig, folder: SweepFolder, planned: Sequence[PlannedCell], reporter: Reporter
+        self, folder: SweepFolder, planned: Sequence[PlannedCell], jobs: Sequence[Job], reporter: Reporter
     ) -> None:
         self.folder, self.planned, self.reporter = folder, planned, reporter
-        self.state = folder.read_state()
-        for item in planned:
-            if item.error is not None:
-                self._note(item.cell.name, "failed", error=item.error)
-        jobs = make_jobs(sweep, planned)
-        self.jobs = [job for job in jobs if not is_done(job)]
-        done = {job.name for job in jobs} - {job.name for job in self.jobs}
-        self.jobs = [replace(job, needs=tuple(set(job.needs) - done)) for job in self.jobs]
-        self.began, self.left = time.perf_counter(), len(self.jobs)
-        for name in done:
-            self.state[name] = {**self.state.get(name, {}), "status": "finished", "error": None}
+        done = {job.name for job in jobs if is_done(job)}
+        self.jobs = [replace(job, needs=tuple(set(job.needs) - done)) for job in jobs if job.name not in done]
+        self.outcomes: list[tuple[Job, Outcome]] = []
+        self.rows = {
+            job.name: read_row(job.folder) for job in jobs if job.kind == "cell" and job.name in done
+        }
+        earlier = folder.read_state()
+        self.state = {name: {**earlier.get(name, {}), "status": "finished", "error": None} for name in done}
+        self.state |= {job.name: {"status": "waiting"} for job in self.jobs}
+        refused = [item for item in planned if item.error is not None]
+        self.state |= {item.cell.name: {"status": "failed", "error": item.error} for item in refused}
         self._write()
         reporter.restart("sweep", len(self.jobs))
         reporter.say(f"{len(jobs)} jobs, {len(done)} of them done already.")
 
     def started(self, job: Job) -> None:
-        self._note(job.name, "running")
-        self.reporter.note(f"{job.name} begins")
+        self.state[job.name] = {"status": "running"}
+        self.folder.write_state(self.state)
+        self.reporter.note(f"{job.name} begins{self._left()}")
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        self._note(job.name, outcome.status, seconds=outcome.seconds, error=outcome.error)
-        self.left -= 1
+        self.state[job.name] = {"status": outcome.status, "seconds": outcome.seconds, "error": outcome.error}
+        self.outcomes.append((job, outcome))
+        if job.kind == "cell" and outcome.status == "finished":
+            self.rows[job.name] = read_row(job.folder)
+        self._write()
         self.reporter.advance()
         self.reporter.say(self._tell(job, outcome))
-        self._write()
+
+    def stopping(self) -> None:
+        self.reporter.say("Stopping: what runs is being saved. Ctrl-C again breaks off at once.")
 
     def _tell(self, job: Job, outcome: Outcome) -> str:
-        lines = [f"{job.name}: {outcome.status} after {clock(outcome.seconds)}"]
-        row = read_row(job.folder) if job.kind == "cell" else None
-        if outcome.status == "finished" and row is not None:
-            lines += [
-                f"{name} {row[name]:.4g}"
-                for name in ("val_loss", "is_distance", "fid")
-                if row[name] is not None
-            ]
-        done = len(self.jobs) - self.left
-        if done and self.left:
-            lines.append(f"left {clock((time.perf_counter() - self.began) / done * self.left)}")
-        text = ", ".join(lines)
+        parts = [f"{job.name}: {outcome.status} after {clock(outcome.seconds)}"]
+        if outcome.status == "finished":
+            parts += _race_words(job) if job.kind == "race" else _score_words(self.rows.get(job.name))
+        text = ", ".join(parts) + self._left()
         return text if outcome.error is None else f"{text}\n  {outcome.error.strip().splitlines()[-1]}"
 
-    def _note(self, name: str, status: str, **values: Any) -> None:
-        self.state[name] = {"status": status, **values}
+    def _left(self) -> str:
+        """Time left, once something has ended."""
+        ended = {job.name for job, _ in self.outcomes}
+        waiting = [job.kind for job in self.jobs if job.name not in ended]
+        left = seconds_left(
+            waiting, [(job.kind, outcome.seconds) for job, outcome in self.outcomes], self.parallel()
+        )
+        return "" if left is None or not waiting else f", about {clock(left)} left"
+
+    def parallel(self) -> int:
+        """How many jobs run at once, as seen now."""
+        return max(1, sum(state.get("status") == "running" for state in self.state.values()))
 
     def _write(self) -> None:
         self.folder.write_state(self.state)
-        write_tables(self.folder.path, self.rows())
+        write_tables(self.folder.path, self._rows())
 
-    def rows(self) -> list[dict[str, Any]]:
-        rows = (read_row(self.folder.cell(item.cell.name)) for item in self.planned)
+    def _rows(self) -> list[Row]:
+        """In the sweep's order."""
+        rows = (self.rows.get(item.cell.name) for item in self.planned)
         return [row for row in rows if row is not None]
 
     def result(self) -> Result:
         cells = [item.cell.name for item in self.planned]
-        states = {name: self.state.get(name, {}) for name in cells}
-        failed = {name: state["error"] for name, state in states.items() if state.get("status") == "failed"}
-        unfinished = [name for name in cells if states[name].get("status") not in ("finished", "failed")]
-        return Result(self.rows(), failed, unfinished)
+        status = {name: self.state[name]["status"] for name in cells}
+        failed = {name: self.state[name]["error"] for name in cells if status[name] == "failed"}
+        return Result(
+            self._rows(), failed, [name for name in cells if status[name] not in ("finished", "failed")]
+        )
+
+
+def _race_words(job: Job) -> list[str]:
+    found = job.found()
+    return (
+        []
+        if found is None
+        else [f"{found.learning_rate:g} of {len(found.tried)} rates, {found.steps} steps in all"]
+    )
+
+
+def _score_words(row: Row | None) -> list[str]:
+    names = ("val_loss", "is_distance", "fid")
+    return [f"{name} {row[name]:.4g}" for name in names if row and row[name] is not None]
 
 
 def is_done(job: Job) -> bool:
-    """Whether a job's result is there."""
+    """Whether a job's result is there, made by the very config that is asked for now.
+
+    What is damaged or was made otherwise is not done: doing it again tells what is wrong.
+    """
     if job.kind == "race":
-        return read_race(job.race, job.search) is not None
-    if read_row(job.folder) is None:
+        return job.found() is not None
+    try:
+        run = job.run_config()
+        RunFolder(job.folder).check(run)
+        if read_row(job.folder) is None:
+            return False
+    except (RunError, SuperLoRAError, OSError, ValueError):
         return False
-    return not job.score or read_card(job.folder).get("scored") == scoring_of(RunConfig(**job.config))
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return not job.score or read_card(job.folder).get("scored") == scoring_of(run)

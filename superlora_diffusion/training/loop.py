@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.augmentation import augment
 from ..devices import resolve_device
-from ..errors import RunError, SuperLoRAError
+from ..errors import DivergedError, RunError, SuperLoRAError
 from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
 from ..progress import Reporter
@@ -367,9 +367,9 @@ class Trainer:
         if wrong:
             raise self._diverged(wrong[0])
 
-    def _diverged(self, loss: float) -> RunError:
+    def _diverged(self, loss: float) -> DivergedError:
         last = self._last_checkpoint()
-        return RunError(
+        return DivergedError(
             f"the loss became {loss} before step {self.step}. {last} Try a lower train.learning_rate "
             f"(it was {self.config.learning_rate:g}), a longer train.warmup_steps, "
             "or train.mixed_precision=no, in another run folder (output=...)."

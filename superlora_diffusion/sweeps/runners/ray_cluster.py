@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ...errors import ConfigError, SuperLoRAError
 from ..jobs import Job, Outcome, do_job
-
-_LOCK_SECONDS = 120  # how long the processes of a dead node may hold a run folder before they are gone, too
 
 
 class RayRunner:
@@ -48,6 +45,9 @@ class RayRunner:
                 f"({there}). Ask for less with --threads and --gpus-per-cell."
             )
 
+        if gpus_per_cell == 0 and any(node.get("GPU") for node in nodes):
+            warnings.warn("the cluster has GPUs, but cells use none; give --gpus-per-cell.", stacklevel=2)
+
     def _nodes(self) -> list[dict[str, float]]:
         """Resources of the nodes that are alive."""
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -66,11 +66,14 @@ class RayRunner:
     def _outcome(self, reference: Any) -> Outcome:
         job, began = self.running.pop(reference)
         seconds = round(time.perf_counter() - began, 1)
+        errors = self.ray.exceptions
         try:
             return self.ray.get(reference)
-        except (self.ray.exceptions.TaskCancelledError, KeyboardInterrupt):
+        except errors.TaskCancelledError:
             return Outcome(job.name, "interrupted", seconds)
-        except self.ray.exceptions.RayError as error:
+        except errors.RayTaskError as error:  # raised on the node, where such a thing is not repeated
+            return Outcome(job.name, "failed", seconds, str(error).strip())
+        except errors.RayError as error:
             text = str(error).strip().splitlines()[0]
             return Outcome(job.name, "failed", seconds, f"Ray gave up after its retries: {text}")
 
@@ -133,17 +136,4 @@ def _do_remotely(job: Job, threads: int, device: str, folder: str) -> Outcome:
             job.name, "failed", error=f"{folder} is not there on this node; the nodes must share it."
         )
     os.chdir(folder)
-    _wait_for_lock(job.folder)
     return do_job(replace(job, device=device))
-
-
-def _wait_for_lock(run: Path) -> None:
-    """Where a node died, the processes it leaves hold the run folder until they notice."""
-    if not run.is_dir():
-        return
-    lock = FileLock(run / "lock")
-    try:
-        lock.acquire(timeout=_LOCK_SECONDS)
-    except Timeout:
-        return  # training says that the folder is in use
-    lock.release()
