@@ -54,6 +54,25 @@ def test_a_named_setting_has_axes_of_its_own_and_wins_over_the_sweep(make_sweep)
     assert Path(long.output).parts[-2:] == ("cells", "long-seed5")
 
 
+def test_sections_and_dotted_keys_are_the_same_thing(make_sweep):
+    sweep = make_sweep(
+        set={"adapter": {"targets": ["to_q"]}},
+        settings=[{"name": "a", "set": {"adapter.variant": "lora"}}],
+        seeds=[0, 7],
+    )
+    first, last = [cell.config for cell in list_cells(sweep)]
+    assert (first.adapter.variant, first.adapter.targets, last.adapter.seed) == ("lora", ("to_q",), 7)
+
+
+def test_overrides_hold_for_all_cells_but_not_against_the_file(tmp_path, place):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"output: out\nconfig: {place}/run.yaml\ngrid: {{adapter.rank: [1, 2]}}\n")
+    cells = list_cells(load_sweep(str(path), ["train.steps=9", "validation={every: 2}"]))
+    assert {(cell.config.train.steps, cell.config.validation.every) for cell in cells} == {(9, 2)}
+    with pytest.raises(ConfigError, match="the sweep's file varies it"):
+        load_sweep(str(path), ["adapter.rank=3"])
+
+
 def test_a_seed_that_is_given_for_the_adapter_stays(make_sweep):
     (cell,) = list_cells(make_sweep(set={"adapter.seed": 9}, seeds=[2]))
     assert (cell.config.seed, cell.config.adapter.seed) == (2, 9)
@@ -73,6 +92,12 @@ def test_names_are_folders_whatever_the_values(make_sweep):
         ({"settings": [{"name": "../up"}]}, "got '../up'"),
         ({"set": {"output": "x"}}, "not for a sweep to set"),
         ({"seeds": [1, 1]}, "given twice"),
+        (
+            {"grid": {"train.steps": [1]}, "settings": [{"name": "a", "set": {"train": {"steps": 2}}}]},
+            "a sets train.steps",
+        ),
+        ({"learning_rate": {}, "set": {"train": {"learning_rate": 1e-3}}}, "nothing to search"),
+        ({"learning_rate": {"factor": 1.0}}, "1.1"),
         ({"budget": [10, 1]}, "the fewest comes first"),
         ({"learning_rate": {}, "set": {"train.learning_rate": 1e-3}}, "nothing to search"),
         ({"grids": {}}, "Did you mean 'grid'?"),
@@ -116,6 +141,8 @@ def test_every_packaged_sweep_resolves_to_cells_with_counts():
         sweep = load_sweep(name)
         cells = list_cells(sweep)
         assert len(cells) == len(list_settings(sweep)) * len(sweep.seeds) > 1
+        counts = [item.parameters for item in plan_sweep(sweep)]
+        assert len(counts) == len(cells) and all(counts)
 
 
 def test_a_sweep_file_finds_its_run_config_beside_it(tmp_path, monkeypatch):

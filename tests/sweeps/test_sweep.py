@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from superlora_diffusion.cli.main import app
-from superlora_diffusion.errors import RunError
+from superlora_diffusion.errors import DataError, RunError
 from superlora_diffusion.evaluation.records import read_scores
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
@@ -105,6 +105,63 @@ def test_cells_are_scored_anew_when_the_scoring_changes_and_never_trained_anew(m
     assert runner.submitted == []
 
 
+def test_a_cell_whose_training_was_changed_is_refused_and_its_old_result_is_not_shown(make_sweep, sweep_here):
+    sweep_here(make_sweep(score=False))
+    result = sweep_here(make_sweep(score=False, set={"train.steps": 7}))
+    assert "train.steps: 6 -> 7" in result.failed["run-seed0"] and result.rows == []
+
+
+def test_the_row_is_of_the_scores_that_the_config_asks_for(make_sweep, sweep_here):
+    for images in (8, 6, 8):
+        sweep = make_sweep(set={"evaluation.images": images})
+        sweep_here(sweep)
+    run = SweepFolder(sweep.output).cell("run-seed0")
+    by_images = {record.n: record for record in read_scores(run / "scores.json") if record.name == run.name}
+    assert sorted(by_images) == [6, 8] and by_images[6].fid != by_images[8].fid
+    assert float(table(sweep.output)[0]["fid"]) == by_images[8].fid
+    sweep_here(make_sweep(set={"evaluation.images": 6}))
+    assert float(table(sweep.output)[0]["fid"]) == by_images[6].fid
+
+
+def test_missing_data_is_told_before_anything_runs(make_sweep, sweep_here):
+    sweep = make_sweep(settings=[{"name": "a"}, {"name": "b", "set": {"data.name": "npz:nowhere.npz"}}])
+    with pytest.raises(DataError, match=r"nowhere\.npz"):
+        sweep_here(sweep)
+    assert not Path(sweep.output).exists()
+
+
+def test_states_of_an_earlier_call_are_not_told_again(make_sweep, sweep_here):
+    def fail(job):
+        return Outcome(job.name, "failed", error="disk full")
+
+    sweep = make_sweep(grid={"adapter.rank": [1, 2]}, score=False)
+    assert len(sweep_here(sweep, InlineRunner(fail)).failed) == 2
+
+    def stop(job):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(job.name, "interrupted")
+
+    result = sweep_here(sweep, InlineRunner(stop))
+    assert result.failed == {} and result.unfinished == ["rank1-seed0", "rank2-seed0"]
+    assert result.signal == signal.SIGTERM
+
+
+def test_a_stop_in_the_last_step_of_a_try_ends_the_race(make_sweep, sweep_here, monkeypatch):
+    from superlora_diffusion.training import loop
+
+    trained = []
+    real = loop.Trainer._finish
+
+    def asked_at_the_end(trainer):
+        trained.append(trainer.config.learning_rate)
+        os.kill(os.getpid(), signal.SIGINT)
+        real(trainer)
+
+    monkeypatch.setattr(loop.Trainer, "_finish", asked_at_the_end)
+    result = sweep_here(make_sweep(learning_rate={"steps": 2}, score=False))
+    assert len(trained) == 1 and result.unfinished == ["run-seed0"]
+
+
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(make_sweep, sweep_here):
     settings = [
         {"name": "bad", "set": {"train.learning_rate": 1e30, "train.max_grad_norm": None}},
@@ -151,7 +208,8 @@ def test_a_race_gives_every_seed_its_settings_rate(make_sweep, sweep_here):
     runner = InlineRunner()
     sweep_here(sweep, runner)
     assert runner.submitted == ["run learning rate", "run-seed0", "run-seed1"]
-    stored = json.loads((SweepFolder(sweep.output).race("run") / "race.json").read_text())
+    (result,) = SweepFolder(sweep.output).race("run").glob("*/race.json")
+    stored = json.loads(result.read_text())
     tried = {float(rate): loss for rate, loss in stored["tried"].items()}
     best = min(tried, key=tried.get)
     assert sorted(tried) == [0.01, 0.02, 0.04] and len(set(tried.values())) == 3
@@ -192,6 +250,23 @@ def test_a_worker_that_dies_fails_its_cell_alone(make_sweep, sweep_here, monkeyp
     result = sweep_here(make_sweep(grid={"adapter.rank": [1, 2]}, score=False), runner)
     assert list(result.failed) == ["rank1-seed0"] and "worker process died" in result.failed["rank1-seed0"]
     assert [row["setting"] for row in result.rows] == ["rank2"]
+
+
+@pytest.mark.slow
+def test_an_idle_worker_that_dies_is_replaced(make_sweep, sweep_here, monkeypatch):
+    runner = LocalRunner(processes=1, threads=1)
+    submit = runner.submit
+
+    def kill_the_idle_one(job):
+        for worker in runner._processes(0):
+            os.kill(worker, signal.SIGKILL)
+            runner.pools[0]._processes[worker].join()
+            time.sleep(0.5)  # until the pool has noticed
+        submit(job)
+
+    monkeypatch.setattr(runner, "submit", kill_the_idle_one)
+    result = sweep_here(make_sweep(grid={"adapter.rank": [1, 2]}, score=False), runner)
+    assert not result.failed and [row["setting"] for row in result.rows] == ["rank1", "rank2"]
 
 
 def write_files(place, folder, **train):
@@ -259,8 +334,10 @@ def test_the_command_line_reports_failures_by_its_exit_code(place, tmp_path, mon
     ("options", "words"),
     [
         (("--runner", "rya"), "Did you mean 'ray'?"),
-        (("--address", "auto"), "belong to --runner ray"),
-        (("--gpus-per-cell", "0.5"), "belong to --runner ray"),
+        (("--address", "auto"), "--address: for --runner ray"),
+        (("--gpus-per-cell", "0.5"), "--gpus-per-cell: for --runner ray"),
+        (("--runner", "ray", "--processes", "2"), "--processes: for --runner local"),
+        (("--device", "cdua"), "cdua"),
     ],
 )
 def test_wrong_options_are_told(place, tmp_path, monkeypatch, options, words):
