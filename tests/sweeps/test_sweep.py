@@ -293,7 +293,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_finishes(place, tmp_path):
     said = (tmp_path / "log").read_text()
     assert "Run the same command again" in said and "Traceback" not in said
     state = json.loads((tmp_path / "sweep/state.json").read_text())
-    assert state["rank1-seed0"]["status"] == "interrupted" and "rank2-seed0" not in state
+    assert state["rank1-seed0"]["status"] == "interrupted" and state["rank2-seed0"]["status"] == "waiting"
     assert list((tmp_path / "sweep/cells/rank1-seed0/checkpoints").glob("step-*"))
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
