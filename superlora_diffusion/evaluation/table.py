@@ -67,11 +67,32 @@ def scores_table(records: Sequence[ScoreRecord]) -> Table:
 def _caption(records: Sequence[ScoreRecord], protocols: list[str]) -> str:
     if len(protocols) > 1:
         protocols = [f"({number}) {protocol}" for number, protocol in enumerate(protocols, 1)]
-        protocols.append(
-            "Only rows of the same number can be compared; --again scores with the options given."
-        )
+        protocols.append(_advice(records))
     notes = _distinct(note for record in records for note in record.notes)
     return "\n".join([*protocols, *(f"note: {note}" for note in notes)])
+
+
+# What tells protocols apart, and the option of eval-is that makes it one for all.
+_OPTIONS = (
+    ("N", "n", "--images"),
+    ("splits", "splits", "--splits"),
+    ("seed", "seed", "--seed"),
+    ("extractor", "extractor", "--extractor"),
+)
+
+
+def _advice(records: Sequence[ScoreRecord]) -> str:
+    """What differs, and the command that makes it alike."""
+    text = "Only rows of the same number can be compared."
+    for name, field, option in _OPTIONS:
+        values = _distinct(str(getattr(record, field)) for record in records)
+        if len(values) > 1:
+            text += f" {name} differs ({', '.join(values)}): {option} sets it for all."
+    if len({(record.extractor, record.extractor_hash) for record in records}) > len(
+        {record.extractor for record in records}
+    ):
+        text += " An extractor's weights have changed: --again scores anew."
+    return text
 
 
 def _distinct(items: Iterable[str]) -> list[str]:

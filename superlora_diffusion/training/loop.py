@@ -268,6 +268,8 @@ class Trainer:
             scores = self.scoring.measure(self.trainee)
             found = numbers_of(scores)
             kept = self._keep_if_best(found, self.scoring.measured)
+        for note in self.scoring.new_notes(scores):
+            self.reporter.say(f"note: {note}")
         self._record(**found, scored_images=scores.n)
         told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.reporter.say(f"step {self.step}: {told}{kept}")

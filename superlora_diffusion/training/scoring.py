@@ -43,6 +43,13 @@ class IntervalScores:
         if BEST_BY[asked.best_by].metric in missing:
             text = f"got {asked.best_by!r}: {missing[BEST_BY[asked.best_by].metric]}; name another score."
             raise ConfigError(faults=[("evaluation.best_by", text)])
+        self._told: set[str] = set()
+
+    def new_notes(self, scores: Scores) -> list[str]:
+        """What weakens the scores and was not told before."""
+        new = [note for note in scores.notes if note not in self._told]
+        self._told.update(new)
+        return new
 
     @property
     def measured(self) -> str:

@@ -97,6 +97,7 @@ def test_the_end_says_which_step_was_best(here, tmp_path):
     words = ("train", "-c", "mine.yaml", f"output={tmp_path}/run", "eval.every=3", "eval.interval_images=8")
     result = call(*words, "eval.metrics=fid")
     assert re.search(r"step 3: fid \S+ \(best so far\)", result.stderr)
+    assert result.stderr.count("note: FID from 8 images") == 1
     found = re.search(rf"The best by fid was step (3|6), fid \S+: {tmp_path}/run/best", result.stdout)
     told = json.loads(call(*words, "eval.metrics=fid", "--json").stdout)
     assert told["trained"] is False and told["best"]["step"] == int(found[1])

@@ -168,6 +168,9 @@ def test_the_table_tells_protocols_apart_and_repeats_notes_once():
     records = [make_record(notes=("too few",)), make_record("b", notes=("too few",)), make_record("c", n=500)]
     text = printed(records)
     assert "(1) N 1,000" in text and "(2) N 500" in text and text.count("note: too few") == 1
+    assert "N differs (1000, 500): --images sets it for all" in text and "--seed" not in text
+    text = " ".join(printed([make_record(), make_record("b", extractor_hash="feedfeedfeed")]).split())
+    assert "weights have changed: --again scores anew" in text and "differs" not in text
 
 
 # --- the plot -------------------------------------------------------------------------------------
