@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -24,16 +25,27 @@ def estimate_seconds(sweep: SweepConfig, jobs: Sequence[Job], device: str, threa
     Every base and batch size is timed once. Left out is what is small or unknown: what an adapter adds to a step,
     the start of worker processes, the base's own scores, the extractor, work that a stopped job has done already.
     """
-    torch.set_num_threads(threads)
     speeds: dict[tuple, tuple[float, float]] = {}
     total = 0.0
-    for job in jobs:
-        config = RunConfig(**job.config)
-        key = (config.base.model_dump_json(), config.train.batch_size, config.sampling.batch_size)
-        if key not in speeds:
-            speeds[key] = measure_speed(config, load_or_build_base(config), resolve_device(device))
-        total += cost(job, config, sweep.score, *speeds[key])
+    with _threads(threads):
+        for job in jobs:
+            config = RunConfig(**job.config)
+            key = (config.base.model_dump_json(), config.train.batch_size, config.sampling.batch_size)
+            if key not in speeds:
+                speeds[key] = measure_speed(config, load_or_build_base(config), resolve_device(device))
+            total += cost(job, config, sweep.score, *speeds[key])
     return total
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for the block; afterwards as before, since results depend on it in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cost(job: Job, config: RunConfig, score: bool, step: float, image_call: float) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from superlora_diffusion.sweeps.cells import list_cells
 from superlora_diffusion.sweeps.clock import clock, seconds_left
 from superlora_diffusion.sweeps.config import LearningRateSearch
-from superlora_diffusion.sweeps.estimate import cost
+from superlora_diffusion.sweeps.estimate import cost, estimate_seconds
 from superlora_diffusion.sweeps.jobs import Job
+from superlora_diffusion.sweeps.plan import make_jobs, plan_sweep
 
 
 def test_clock():
@@ -24,6 +26,13 @@ def test_time_left_goes_by_kind_and_by_how_many_run_at_once():
     assert seconds_left(["cell"], ended, 8) == 150
     assert seconds_left(["cell"], [("race", 10.0)], 1) == 10
     assert seconds_left(["cell"], [], 1) is None
+
+
+def test_an_estimate_leaves_the_process_its_threads(make_sweep):
+    sweep = make_sweep(score=False)
+    jobs, before = make_jobs(sweep, plan_sweep(sweep)), torch.get_num_threads()
+    assert estimate_seconds(sweep, jobs, "cpu", before + 1) > 0
+    assert torch.get_num_threads() == before
 
 
 def test_an_estimate_counts_what_a_job_does(make_sweep):
