@@ -32,7 +32,7 @@ def free_port():
 def start_node(*arguments):
     """A node of its own process group, with room for one job."""
     command = [*RAY, "start", *arguments, "--num-cpus", "1", "--num-gpus", "0", "--block", "--disable-usage-stats",
-               "--object-store-memory", str(100 * 2**20)]  # fmt: skip
+               "--node-ip-address", "127.0.0.1", "--object-store-memory", str(100 * 2**20)]  # fmt: skip
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
