@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..settings import Settings
+from .naming import Patterns
 from .variants import DEFAULT_LEARNING_RATE, LEARNING_RATES, VARIANTS
 
 FULL = "full"
@@ -27,7 +28,7 @@ class SuperLoRAConfig(Settings):
 
     variant: str | None = None
     """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta."""
-    targets: tuple[str, ...] = ("to_q", "to_v")
+    targets: Patterns = ("to_q", "to_v")
     """Which weights to adapt: whole dotted components at the end of a module's name."""
     groups: Annotated[int, Field(ge=1, strict=True)] | Literal["weight", "layer", "shape"] = 1
     """How the weights are joined: one group per matrix, per attention module, per shape, or into so many runs."""
@@ -67,20 +68,6 @@ class SuperLoRAConfig(Settings):
         if name not in VARIANTS:
             raise ConfigError(faults=[("variant", _unknown_variant(name))])
         return {**VARIANTS[name], **values}
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_target_is_a_list_of_one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("targets")
-    @classmethod
-    def _targets_name_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or any(not part for name in value for part in name.split(".")):
-            raise ValueError(
-                f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'"
-            )
-        return value
 
     @field_validator("scale", "init_std")
     @classmethod

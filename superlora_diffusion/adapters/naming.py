@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+
+def _one_is_a_list_of_one(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _name_something(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or any(not part for name in value for part in name.split(".")):
+        raise ValueError(f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'")
+    return value
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list_of_one), AfterValidator(_name_something)]
+"""Names of targets in a config: whole dotted components at the end of a module's name."""
 
 
 class Target(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from ..adapters.naming import Patterns
 from ..settings import Settings
 
 _PROMPTS = "trains prompt tokens of a language model, and a U-Net reads none"
@@ -34,24 +35,10 @@ REFUSED_ALGOS = {
 
 
 class _LibrarySettings(Settings):
-    targets: tuple[str, ...] = ("to_q", "to_v")
+    targets: Patterns = ("to_q", "to_v")
     """Which weights to adapt: whole dotted components at the end of a module's name."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Any key of the library's own config, by its own name; what is left out is the library's default."""
-
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _one_target_is_a_list_of_one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("targets")
-    @classmethod
-    def _targets_name_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or any(not part for name in value for part in name.split(".")):
-            raise ValueError(
-                f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'"
-            )
-        return value
 
 
 class PeftSettings(_LibrarySettings):

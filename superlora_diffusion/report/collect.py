@@ -16,9 +16,8 @@ from ..evaluation.records import ScoreRecord, read_scores
 from ..runs.config import RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
+from ..sweeps.folder import CARD, SweepFolder
 
-CARD = "cell.json"
-STATE = "state.json"
 SCORED, UNSCORED, UNFINISHED, BASE = "scored", "no scores", "not finished", "a base"
 _PARTS = {"checkpoints", "adapter", "base", "samples"}  # of a run folder; a run itself may be called so
 Curve = list[tuple[int, float]]
@@ -110,13 +109,13 @@ def _merge(old: Run | None, new: Run) -> Run:
 
 def _failures(folder: Path) -> Iterator[Run]:
     """Cells and races that a sweep has recorded as failed."""
-    if not (folder / "sweep.yaml").is_file():
+    sweep = SweepFolder(folder)
+    if not sweep.config.is_file():
         return
-    state = _read_json(folder / STATE)
-    for name, entry in state.items():
+    for name, entry in _read_json(sweep.state).items():
         if isinstance(entry, dict) and entry.get("status") == "failed":
             lines = str(entry.get("error") or "no reason recorded").strip().splitlines()
-            yield Run(folder / "cells" / name, f"failed: {lines[-1]}", setting=name, sweep=folder.name)
+            yield Run(sweep.cell(name), f"failed: {lines[-1]}", setting=name, sweep=folder.name)
 
 
 def read_run(folder: Path) -> Run:

@@ -107,25 +107,40 @@ class RunFolder:
         Raises:
             RunError: if another process holds it, or the folder cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"run folder {self.path} cannot be made: {error}") from error
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(
-                f"{self.path} is in use by another process. Wait for it, or use another folder."
-            ) from None
-        except OSError as error:
-            raise RunError(f"run folder {self.path} cannot be written: {error}") from error
-        try:
+        busy = f"{self.path} is in use by another process. Wait for it, or use another folder."
+        with hold_folder(self.path, "run folder", busy):
             yield
-        finally:
-            with suppress(OSError):  # removed while it is held: no other process can have taken it in between
-                Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+
+
+@contextmanager
+def hold_folder(folder: Path, kind: str, busy: str) -> Iterator[None]:
+    """Make a folder and hold it for this process by a file lock.
+
+    Args:
+        folder: what to hold.
+        kind: what it is called in messages.
+        busy: the message where another process holds it.
+
+    Raises:
+        RunError: if another process holds it, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{kind} {folder} cannot be made: {error}") from error
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(busy) from None
+    except OSError as error:
+        raise RunError(f"{kind} {folder} cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # removed while it is held: no other process can have taken it in between
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def what_trains(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal
 
 import yaml
@@ -124,7 +125,7 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
     try:
         return RunConfig(**values)
     except ConfigError as error:
-        raise ConfigError(f"config {name}:\n" + _indent(str(error)), faults=error.faults) from None
+        raise ConfigError(f"config {name}:\n" + indent(str(error), "  "), faults=error.faults) from None
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -207,7 +208,3 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
         values[key] = dict(inner) if isinstance(inner, dict) else {}
         values = values[key]
     values[last] = value
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from textwrap import indent
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -185,8 +186,7 @@ def load_sweep(name: str, overrides: Iterable[str] = (), **given: Any) -> SweepC
     try:
         return _override(SweepConfig(**values), [parse_override(text) for text in overrides])
     except ConfigError as error:
-        lines = "\n".join(f"  {line}" for line in str(error).splitlines())
-        raise ConfigError(f"sweep {name}:\n{lines}", faults=error.faults) from None
+        raise ConfigError(f"sweep {name}:\n" + indent(str(error), "  "), faults=error.faults) from None
 
 
 def _override(sweep: SweepConfig, overrides: list[tuple[str, Any]]) -> SweepConfig:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
-from ..errors import RunError
 from ..files import write_json, write_text
+from ..runs.folder import hold_folder
 from .config import SweepConfig
+
+CARD = "cell.json"
+"""What a sweep writes beside each of its cells."""
 
 
 class SweepFolder:
@@ -55,19 +57,6 @@ class SweepFolder:
         Raises:
             RunError: if another process holds it, or the folder cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / "lock")
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(
-                f"sweep {self.path} is being run by another process. Wait for it, or stop it."
-            ) from None
-        except OSError as error:
-            raise RunError(f"sweep folder {self.path} cannot be written: {error}") from error
-        try:
+        busy = f"sweep {self.path} is being run by another process. Wait for it, or stop it."
+        with hold_folder(self.path, "sweep folder", busy):
             yield
-        finally:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()

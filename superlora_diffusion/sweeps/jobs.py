@@ -15,8 +15,9 @@ from ..errors import RunError, SuperLoRAError
 from ..files import write_json
 from ..runs.config import RunConfig
 from .config import LearningRateSearch
+from .folder import CARD
 from .race import RaceResult, read_race
-from .results import CARD, scoring_of
+from .results import scoring_of
 
 if TYPE_CHECKING:
     from ..training.signals import StopRequest

@@ -11,8 +11,8 @@ from ..evaluation.records import ScoreRecord, read_scores
 from ..runs.config import RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
+from .folder import CARD
 
-CARD = "cell.json"
 SCORES = ("is_distance", "is_mean", "is_stderr", "fid", "kid", "precision", "recall", "accuracy")
 RACE = ("race_steps", "race_seconds")
 """What the setting's learning-rate search cost; the seeds share it."""
@@ -33,7 +33,7 @@ def read_row(run: Path) -> Row | None:
     if not folder.is_finished(config):
         return None
     card = read_card(run)
-    scores = own_scores(run)
+    scores = own_scores(folder, config)
     return {
         "setting": card.get("setting", run.resolve().name),
         "family": family_of(config),
@@ -48,12 +48,11 @@ def read_row(run: Path) -> Row | None:
     }
 
 
-def own_scores(run: Path) -> dict[str, Any]:
+def own_scores(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """The record of the run itself that was measured as its config says; empty if there is none."""
-    folder = RunFolder(run)
     if not folder.scores.is_file():
         return {}
-    config, name = folder.read_config(), run.resolve().name
+    name = folder.path.resolve().name
     own = [
         record for record in read_scores(folder.scores) if record.name == name and _as_told(record, config)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import RunError, SuperLoRAError
+from ..errors import SuperLoRAError
 from ..progress import Reporter
 from ..runs.folder import RunFolder
 from ..training.signals import stop_on_signals
@@ -65,12 +65,11 @@ class _Watch:
         self, folder: SweepFolder, planned: Sequence[PlannedCell], jobs: Sequence[Job], reporter: Reporter
     ) -> None:
         self.folder, self.planned, self.reporter = folder, planned, reporter
-        done = {job.name for job in jobs if is_done(job)}
+        found = {job.name: finished_row(job) for job in jobs if job.kind == "cell"}
+        self.rows = {name: row for name, row in found.items() if row is not None}
+        done = self.rows.keys() | {job.name for job in jobs if job.kind == "race" and is_done(job)}
         self.jobs = [replace(job, needs=tuple(set(job.needs) - done)) for job in jobs if job.name not in done]
         self.outcomes: list[tuple[Job, Outcome]] = []
-        self.rows = {
-            job.name: read_row(job.folder) for job in jobs if job.kind == "cell" and job.name in done
-        }
         earlier = folder.read_state()
         self.state = {name: {**earlier.get(name, {}), "status": "finished", "error": None} for name in done}
         self.state |= {job.name: {"status": "waiting"} for job in self.jobs}
@@ -150,17 +149,20 @@ def _score_words(row: Row | None) -> list[str]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether a job's result is there, made by the very config that is asked for now.
+    """Whether a job's result is there."""
+    return (job.found() if job.kind == "race" else finished_row(job)) is not None
+
+
+def finished_row(job: Job) -> Row | None:
+    """The row of a cell that is done, by the very config that is asked for now; None if it is not.
 
     What is damaged or was made otherwise is not done: doing it again tells what is wrong.
     """
-    if job.kind == "race":
-        return job.found() is not None
     try:
         run = job.run_config()
         RunFolder(job.folder).check(run)
-        if read_row(job.folder) is None:
-            return False
-    except (RunError, SuperLoRAError, OSError, ValueError):
-        return False
-    return not job.score or read_card(job.folder).get("scored") == scoring_of(run)
+        row = read_row(job.folder)
+    except (SuperLoRAError, OSError, ValueError):
+        return None
+    scored = not job.score or read_card(job.folder).get("scored") == scoring_of(run)
+    return row if scored else None
