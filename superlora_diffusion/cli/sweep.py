@@ -138,6 +138,4 @@ def _print_plan(resolved: Any, device: str, processes: int, threads: int, as_jso
 
     console = Console()
     console.print(cells_table(cells))
-    typer.echo(
-        f"{len(jobs)} jobs to do, about {clock(seconds)} on {processes} processes (measured just now)."
-    )
+    typer.echo(f"{len(jobs)} jobs to do, about {clock(seconds)} with {at_once} at once (measured just now).")

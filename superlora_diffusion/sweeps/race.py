@@ -138,7 +138,7 @@ def run_race(
         learning_rate=choose(losses, search.tolerance, before),
         tried={rate: tries[rate].loss for rate in sorted(tries)},
         steps=search.steps * len(tries),
-        seconds=round(sum(one.seconds for one in tries.values()), 1),
+        seconds=round(sum(one.seconds for one in tries.values()), 3),
     )
     write_json(folder / RESULT, {**result.model_dump(mode="json"), "search": search.model_dump(mode="json")})
     return result
@@ -167,7 +167,7 @@ def _try(short: RunConfig, train: Callable[[RunConfig], Any]) -> Try:
         loss = last_validation_loss(Path(short.output))
     except DivergedError:
         loss = None
-    made = Try(loss=loss, seconds=round(time.perf_counter() - began, 1))
+    made = Try(loss=loss, seconds=round(time.perf_counter() - began, 3))
     write_json(note, made.model_dump())
     return made
 
