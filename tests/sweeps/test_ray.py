@@ -15,12 +15,12 @@ import pytest
 import yaml
 from tiny import run_values
 
-from superlora_diffusion.sweeps.runners.ray_cluster import count_places
+from superlora_diffusion.errors import ConfigError
+from superlora_diffusion.sweeps.runners.ray_cluster import RayRunner, count_places
 
 ray = pytest.importorskip("ray")
 
-PROGRAM = [sys.executable, "-m", "superlora_diffusion"]
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PROGRAM, RAY = ("-m", "superlora_diffusion"), ("-m", "ray.scripts.scripts")
 
 
 def free_port():
@@ -29,10 +29,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start_node(*arguments):
+def start_node(python, *arguments):
     """A node of its own process group, with room for one job."""
-    command = [*RAY, "start", *arguments, "--num-cpus", "1", "--num-gpus", "0", "--block", "--disable-usage-stats",
-               "--node-ip-address", "127.0.0.1", "--object-store-memory", str(100 * 2**20)]  # fmt: skip
+    room = ("--num-cpus", "1", "--num-gpus", "0", "--object-store-memory", str(100 * 2**20))
+    alone = ("--node-ip-address", "127.0.0.1", "--disable-usage-stats", "--block")
+    command = [python, *RAY, "start", *arguments, *room, *alone]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -49,17 +50,26 @@ def kill_node(node):
     node.wait()
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """This environment's Python under a path without spaces, which Ray cannot start nodes from."""
+    link = tmp_path_factory.mktemp("ray") / "environment"
+    link.symlink_to(sys.prefix)
+    assert " " not in str(link)
+    return str(link / "bin" / "python")
+
+
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def cluster(python, monkeypatch):
     """(address, the second node) of a running cluster of two nodes."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     address = f"127.0.0.1:{free_port()}"
-    head = start_node("--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false")
+    head = start_node(python, "--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false")
     nodes = [head]
     try:
-        wait_until(lambda: count_nodes(address) == 1)
-        nodes.append(start_node("--address", address))
-        wait_until(lambda: count_nodes(address) == 2)
+        wait_until(lambda: count_nodes(python, address) == 1)
+        nodes.append(start_node(python, "--address", address))
+        wait_until(lambda: count_nodes(python, address) == 2)
         yield address, nodes[1]
     finally:
         for node in reversed(nodes):
@@ -67,8 +77,8 @@ def cluster(tmp_path, monkeypatch):
                 kill_node(node)
 
 
-def count_nodes(address):
-    listed = subprocess.run([*RAY, "status", "--address", address], capture_output=True, text=True)
+def count_nodes(python, address):
+    listed = subprocess.run([python, *RAY, "status", "--address", address], capture_output=True, text=True)
     return listed.stdout.count(" node_")
 
 
@@ -89,9 +99,9 @@ def write_sweep(place, folder):
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
 
 
-def run(folder, *options):
+def run(python, folder, *options):
     """The sweep as a process, and the file that it reports to."""
-    command = [*PROGRAM, "sweep", "--config", "sweep.yaml", "--threads", "1", *options]
+    command = [python, *PROGRAM, "sweep", "--config", "sweep.yaml", "--threads", "1", *options]
     with (folder / "log").open("w") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log), folder / "log"
 
@@ -122,15 +132,22 @@ def test_a_cluster_holds_as_many_cells_as_its_nodes_can(nodes, cpus, gpus, place
     assert count_places(nodes, cpus, gpus) == places
 
 
+def test_a_cluster_from_a_path_with_a_space_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr(ray, "__file__", "/my env/ray/__init__.py")
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("Ray was asked to start"))
+    with pytest.raises(ConfigError, match="without a space in its path, or give --address"):
+        RayRunner(threads=1, device="cpu", address=None, gpus_per_cell=0, retries=0)
+
+
 @pytest.mark.slow
 def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_the_local_runner(
-    place, tmp_path, cluster
+    python, place, tmp_path, cluster
 ):
     address, node = cluster
     write_sweep(place, tmp_path)
-    greedy, log = run(tmp_path, "--runner", "ray", "--address", address, "--gpus-per-cell", "1")
+    greedy, log = run(python, tmp_path, "--runner", "ray", "--address", address, "--gpus-per-cell", "1")
     assert greedy.wait(timeout=100) == 1 and "no node of the cluster has them" in log.read_text()
-    sweep, log = run(tmp_path, "--runner", "ray", "--address", address)
+    sweep, log = run(python, tmp_path, "--runner", "ray", "--address", address)
     cells = tmp_path / "sweep" / "cells"
     # Each node has room for one cell: with two in the middle of their work, the killed node holds one of them.
     wait_until(lambda: sum(20 < len(steps_of(cell)) < 250 for cell in cells.glob("*")) == 2)
@@ -143,7 +160,7 @@ def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_the_local_r
     for cell in cells.glob("*"):
         assert steps_of(cell) == list(range(1, 301))  # every step once, also in the cell that moved
         assert told.count(f"{cell.name}: finished") == 1
-    local, log = run(tmp_path, "--output", "local")
+    local, log = run(python, tmp_path, "--output", "local")
     assert local.wait(timeout=300) == 0, log.read_text()
     assert len(table(tmp_path)) == 4 and table(tmp_path) == table(tmp_path, "local")
     assert all(float(row["is_distance"]) > 0 for row in table(tmp_path))

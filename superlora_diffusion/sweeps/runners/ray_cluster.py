@@ -109,6 +109,13 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    if (
+        address is None and " " in ray.__file__
+    ):  # Ray cuts its own commands at spaces, and its nodes never come up
+        raise ConfigError(
+            f"Ray cannot start a cluster from a folder with a space in its name, and it is installed in {ray.__file__}. "
+            "Use an environment without a space in its path, or give --address."
+        )
     try:
         ray.init(
             address=address,
