@@ -113,7 +113,7 @@ def _connect(ray: Any, address: str | None) -> None:
         address is None and " " in ray.__file__
     ):  # Ray cuts its own commands at spaces, and its nodes never come up
         raise ConfigError(
-            f"Ray cannot start a cluster from a folder with a space in its name, and it is installed in {ray.__file__}. "
+            f"Ray cannot start a cluster from a path with a space, and it is installed in {ray.__file__}. "
             "Use an environment without a space in its path, or give --address."
         )
     try:
