@@ -63,6 +63,7 @@ def python(tmp_path_factory):
 def cluster(python, monkeypatch):
     """(address, the second node) of a running cluster of two nodes."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or a token that the user has decides how nodes talk
     address = f"127.0.0.1:{free_port()}"
     head = start_node(python, "--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false")
     nodes = [head]

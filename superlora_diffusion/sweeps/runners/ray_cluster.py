@@ -109,20 +109,16 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    if (
-        address is None and " " in ray.__file__
-    ):  # Ray cuts its own commands at spaces, and its nodes never come up
+    place = ray.__file__
+    if address is None and " " in place:  # Ray cuts its own commands at spaces, and its nodes never come up
         raise ConfigError(
-            f"Ray cannot start a cluster from a path with a space, and it is installed in {ray.__file__}. "
+            f"Ray cannot start a cluster from a path with a space, and it is installed in {place}. "
             "Use an environment without a space in its path, or give --address."
         )
+    own = {"include_dashboard": False} if address is None else {}
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level="warning",
-            include_dashboard=False if address is None else None,
-        )
+        # "local" really starts one; without a word Ray would join whatever cluster this machine remembers.
+        ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SuperLoRAError(
