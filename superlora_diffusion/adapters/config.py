@@ -48,14 +48,17 @@ class SuperLoRAConfig(Settings):
     """Side of the small Kronecker factors B_k."""
     factor_all_splits: bool = False
     """Whether the small Kronecker factors are factored too."""
-    projection: Literal["none", "shuffle", "fastfood", "fastfood_tanh"] = "none"
-    """The fixed map F from the m generated numbers to the n weights of a group."""
+    projection: Literal["none", "shuffle", "fastfood", "fastfood_tanh", "block_hadamard"] = "none"
+    """The fixed map F from the m generated numbers to the n weights of a group; block_hadamard is the cheap one."""
     ratio: float = Field(1.0, gt=0, le=1)
     """Projection ratio rho: m = max(1, ceil(rho * n)) numbers are generated for n weights."""
     seed: int = Field(0, ge=0, strict=True)
     """Seed of the fixed projection and of the start."""
     scale: float = 1.0
     """Factor on the whole update, stored with the adapter. There is no hidden alpha / rank."""
+    route: Literal["auto", "weight", "products"] = "auto"
+    """How updates reach their layers: added to the weight, or as two small products where a setting is of low rank
+    matrix by matrix; auto takes what costs less. Changes speed and memory, never the update."""
     init_std: float | None = Field(None, gt=0)
     """Standard deviation of the start; null: variance 1/rank for factors, 1/split_factor for dense B_k."""
 
@@ -127,7 +130,12 @@ def _illegal_combinations(config: SuperLoRAConfig):
         yield from _illegal_rank_list(config)
     if config.ratio < 1 and config.projection in ("none", "shuffle"):
         came = f"got {config.ratio} with projection {config.projection!r}"
-        yield "ratio", f"{came}: fewer numbers than weights need projection 'fastfood' or 'fastfood_tanh'."
+        yield (
+            "ratio",
+            (
+                f"{came}: fewer numbers than weights need projection 'block_hadamard', 'fastfood' or 'fastfood_tanh'."
+            ),
+        )
 
 
 def _illegal_rank_list(config: SuperLoRAConfig):

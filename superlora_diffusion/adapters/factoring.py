@@ -26,13 +26,13 @@ def cp(factors: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         (s_1, ..., s_M).
     """
     half = len(factors) // 2
-    left, right = (reduce(_khatri_rao, part) for part in (factors[:half], factors[half:]))
+    left, right = (reduce(khatri_rao, part) for part in (factors[:half], factors[half:]))
     if weights is not None:
         left = left * weights
     return (left @ right.t()).reshape([factor.shape[0] for factor in factors])
 
 
-def _khatri_rao(a: Tensor, b: Tensor) -> Tensor:
+def khatri_rao(a: Tensor, b: Tensor) -> Tensor:
     """Column-wise Kronecker product: (s, r), (t, r) -> (s * t, r)."""
     return (a[:, None, :] * b[None, :, :]).reshape(-1, a.shape[1])
 

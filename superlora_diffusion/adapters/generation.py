@@ -48,10 +48,10 @@ def generate_group(
     group: GroupPlan, tensors: Mapping[str, Tensor], arrays: Arrays, projection: str
 ) -> Tensor:
     """The n weights of one group, before scaling, as a vector (n,)."""
-    return project(projection, _numbers(group, tensors), group.n, arrays)
+    return project(projection, numbers_of(group, tensors), group.n, arrays)
 
 
-def _numbers(group: GroupPlan, tensors: Mapping[str, Tensor]) -> Tensor:
+def numbers_of(group: GroupPlan, tensors: Mapping[str, Tensor]) -> Tensor:
     """The m generated numbers of one group: a plain vector, or the first entries of a factored tensor."""
     if group.vector is not None:
         return tensors[group.vector.name]

@@ -102,7 +102,7 @@ def rewrite_weights(model: nn.Module) -> None:
         value = original.to(weight.device, weight.dtype)
         for delta in updates.get(name, ()):
             value = value + delta.to(value.dtype)
-        weight.data.copy_(value)
+        weight.copy_(value)  # not by .data: kept sums of weight and update see the new version
         if name not in updates:
             del host.originals[name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,14 +14,26 @@ if TYPE_CHECKING:
     from .module import SuperLoRA
 
 
-def adapted_weight(layer: nn.Module) -> Tensor:
-    """The layer's weight plus the update of each attached adapter, cast to the weight's type at the addition."""
+def adapted_weight(layer: nn.Module, tokens: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """The layer's weight with updates added, and the updates (L, R) that are applied as small products instead.
+
+    Updates are generated in fp32 and take the weight's type at the addition.
+
+    Args:
+        layer: an adapted layer.
+        tokens: how many rows go through it: what products cost depends on.
+    """
+    active = [source for source in layer.superlora_sources if source[0].is_active]
+    as_products = [source for source in active if source[0].uses_products(source[1], tokens)]
+    as_weights = [source for source in active if source not in as_products]
     weight = layer.weight
-    for adapter, index in layer.superlora_sources:
-        delta = adapter.delta_for_layer(index)
-        if delta is not None:
-            weight = weight + delta.to(weight.dtype)
-    return weight
+    pairs = [adapter.factors_for_layer(index) for adapter, index in as_products]
+    if len(as_weights) == 1:
+        adapter, index = as_weights[0]
+        return adapter.weight_for_layer(index, weight), pairs
+    for adapter, index in as_weights:
+        weight = weight + adapter.delta_for_layer(index).to(weight.dtype)
+    return weight, pairs
 
 
 class AdaptedLinear(nn.Linear):
@@ -29,7 +42,18 @@ class AdaptedLinear(nn.Linear):
     superlora_sources: list[tuple[SuperLoRA, int]]
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, adapted_weight(self), self.bias)
+        weight, pairs = adapted_weight(self, input.numel() // self.in_features)
+        output = F.linear(input, weight, self.bias)
+        for left, right in pairs:
+            output = _add_products(output, input, left.to(weight.dtype), right.to(weight.dtype))
+        return output
+
+
+def _add_products(output: Tensor, input: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """output + (input R) L^T, the addition as a part of the second product."""
+    narrow = F.linear(input, right.t())
+    rows = torch.addmm(output.flatten(0, -2), narrow.flatten(0, -2), left.t())
+    return rows.view(output.shape)
 
 
 class AdaptedConv2d(nn.Conv2d):
@@ -38,7 +62,8 @@ class AdaptedConv2d(nn.Conv2d):
     superlora_sources: list[tuple[SuperLoRA, int]]
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, adapted_weight(self), self.bias)
+        weight, _ = adapted_weight(self, 0)  # convolutions are always given their weight
+        return self._conv_forward(input, weight, self.bias)
 
 
 # Classes with a forward of their own would silently lose it, so only the plain ones are swapped.

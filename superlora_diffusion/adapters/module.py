@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import AdapterError
-from .autograd import generate_with_gradient
+from ..errors import AdapterError, ConfigError
+from .autograd import Settings, generate_unit
 from .config import SuperLoRAConfig
 from .generation import generate_deltas, start_tensor
 from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
 from .layers import remove_source
+from .low_rank import low_rank_factors, low_rank_targets, products_are_cheaper
 from .naming import Target
 from .plan import make_plan
 from .projection import Arrays, draw_arrays
+from .units import Unit, make_units
+from .updates import Updates
 
 if TYPE_CHECKING:
     from .storage import AdapterCard
@@ -55,18 +58,36 @@ class SuperLoRA(nn.Module):
         self.run_scale = 1.0
         self.is_merged = False
         self.generations = 0
-        """How often the updates of all groups were generated."""
+        """In how many passes updates were generated."""
         self._off = 0
-        self._live: list[Tensor] | None = None
-        self._pinned: list[Tensor] | None = None
-        self._recomputed: tuple[int, list[Tensor]] | None = None
+        self._live: Updates | list[Tensor] | None = None
+        self._pinned: Updates | None = None
+        self._recomputed: tuple[int, Updates] | None = None
         # Plain attributes, so that the network is no child of its own child.
         layers = [model.get_submodule(target.name) for target in targets]
         object.__setattr__(self, "_model", model)
         object.__setattr__(self, "_layers", layers)
         self._shapes = [layer.weight.shape for layer in layers]
+        self.units = make_units(self.plan, self._shapes)
+        self.unit_of = {
+            index: (number, place)
+            for number, unit in enumerate(self.units)
+            for place, index in enumerate(unit.members)
+        }
+        """For each target: its unit, and its place in it."""
+        self.low_rank = low_rank_targets(self.plan, config.projection) if _all_linear(layers) else {}
+        """Targets whose update may be applied as two small products."""
+        self._check_route()
         self._flags = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         self._make_tensors(layers[0].weight.device, arrays)
+
+    def _check_route(self) -> None:
+        if self.config.route == "products" and len(self.low_rank) < len(self.targets):
+            text = (
+                "got 'products', which needs Linear targets whose update is of low rank by itself (groups 'weight' "
+                "with fold 'none', or fold 'stack'; no projection, no splits); use 'auto' or 'weight'."
+            )
+            raise ConfigError(faults=[("route", text)])
 
     def _make_tensors(self, device: torch.device, arrays: Sequence[Arrays] | None) -> None:
         for group in self.plan.groups:
@@ -75,7 +96,7 @@ class SuperLoRA(nn.Module):
                 self.register_parameter(tensor.name, nn.Parameter(start))
         if arrays is None:
             kind, seed = self.config.projection, self.config.seed
-            arrays = [draw_arrays(kind, group.n, seed, group.index) for group in self.plan.groups]
+            arrays = [draw_arrays(kind, group.n, group.m, seed, group.index) for group in self.plan.groups]
         self._array_names = [sorted(fixed) for fixed in arrays]
         for index, fixed in enumerate(arrays):
             for key, value in fixed.items():
@@ -109,16 +130,23 @@ class SuperLoRA(nn.Module):
         return dict(zip((target.name for target in self.targets), self._generate(), strict=True))
 
     def _generate(self) -> list[Tensor]:
-        names, parameters = zip(*self.named_parameters(), strict=True)
-        arrays, scale = self.arrays(), self.scale
+        if torch.compiler.is_compiling():
+            return self._generate_traced()
+        self.generations += 1
+        tensors, deltas = dict(self.named_parameters()), {}
+        for unit in self.units:
+            settings = Settings(unit, self.arrays(), self.config.projection, self.scale, None)
+            deltas |= zip(unit.members, generate_unit(settings, tensors), strict=True)
+        return [deltas[index] for index in range(len(self.targets))]
 
-        def generate(tensors: Sequence[Tensor]) -> list[Tensor]:
-            named = dict(zip(names, tensors, strict=True))
-            return generate_deltas(self.plan, named, arrays, self.config.projection, scale, self._shapes)
+    def _generate_traced(self) -> list[Tensor]:
+        """The plain graph, for a compiler, which decides itself what is kept."""
+        tensors, projection = dict(self.named_parameters()), self.config.projection
+        return generate_deltas(self.plan, tensors, self.arrays(), projection, self.scale, self._shapes)
 
-        if not torch.compiler.is_compiling():  # a counter in a trace would compile anew at each step
-            self.generations += 1
-        return generate_with_gradient(generate, parameters)
+    def layers_of(self, unit: Unit) -> list[nn.Module]:
+        """The layers whose weights a unit holds."""
+        return [self._layers[index] for index in unit.members]
 
     # --- how it reaches the layers ---
 
@@ -128,35 +156,89 @@ class SuperLoRA(nn.Module):
         if self.is_off or self.is_merged:
             return None
         if self._pinned is None:
-            self._live = self._generate()
+            self._live = self._fresh_updates()
         return self._inputs_with_gradient(args, kwargs)
 
     def after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
         """Hook of the network: let go of the updates, also after an exception."""
         self._live = None
 
-    def delta_for_layer(self, index: int) -> Tensor | None:
-        """The update of target ``index`` as a layer asks for it during a forward, or None where it is off."""
-        if self.is_off or self.is_merged:
-            return None
-        if self._pinned is not None:
-            return self._pinned[index]
-        if self._live is not None:
-            return self._live[index]
-        return self._outside_forward()[index]
+    @property
+    def is_active(self) -> bool:
+        """Whether it takes part in a forward beside the weights."""
+        return not (self.is_off or self.is_merged)
 
-    def _outside_forward(self) -> list[Tensor]:
+    def delta_for_layer(self, index: int) -> Tensor:
+        """The update of target ``index``, fp32, as a layer asks for it during a forward."""
+        updates = self._updates()
+        if isinstance(updates, Updates) and updates.added:
+            # Pinned while it was alone; another adapter has come to the layer since.
+            updates = self._pinned = Updates(self, added=False, grad=False)
+        return updates[index]
+
+    def weight_for_layer(self, index: int, weight: Tensor) -> Tensor:
+        """Weight + update of target ``index``, for a layer that no other adapter touches now."""
+        updates = self._updates()
+        if isinstance(updates, list) or not updates.added:
+            return weight + updates[index].to(weight.dtype)
+        if self._pinned is not None and not torch.compiler.is_compiling():
+            updates.drop_if_base_changed(index)
+        return updates[index]
+
+    def uses_products(self, index: int, tokens: int) -> bool:
+        """Whether the update of target ``index`` is applied as two small products to so many tokens.
+
+        By ``config.route``: as asked for, or by the closed-form cost. Updates that are kept cost nothing.
+        """
+        if index not in self.low_rank or self.config.route == "weight":
+            return False
+        if self.config.route == "products":
+            return True
+        if self._pinned is not None:
+            return False
+        _, rows, columns = self.targets[index]
+        return products_are_cheaper(rows, columns, self.low_rank[index].rank, tokens, torch.is_grad_enabled())
+
+    def factors_for_layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """(L, R) with dW = L R^T of target ``index``, fp32."""
+        if not torch.compiler.is_compiling():
+            self._updates().note_use()
+        tensors = dict(self.named_parameters())
+        with torch.autocast(self._layers[0].weight.device.type, enabled=False):
+            return low_rank_factors(self.low_rank[index], tensors, self.scale)
+
+    def _updates(self) -> Updates | list[Tensor]:
+        if self._pinned is not None:
+            return self._pinned
+        return self._live if self._live is not None else self._outside_forward()
+
+    def _fresh_updates(self, grad: bool | None = None) -> Updates | list[Tensor]:
+        """Updates to be generated as layers ask for them, added to the weights where nothing speaks against it."""
+        if torch.compiler.is_compiling():
+            return self._generate_traced()
+        grad = torch.is_grad_enabled() if grad is None else grad
+        alone = not any(
+            other.is_active for other in host_of(self._model).adapters.values() if other is not self
+        )
+        trained = grad and any(layer.weight.requires_grad for layer in self._layers)
+        return Updates(self, added=alone and not trained, grad=grad)
+
+    def _outside_forward(self) -> Updates | list[Tensor]:
         """Updates for a layer that runs outside a forward of the network.
 
         In a backward pass that is the recomputation of a checkpointed block: all layers of one pass share one
-        generation. Anywhere else someone called a part of the network on its own.
+        generation, let go when the pass ends. Anywhere else someone called a part of the network on its own.
         """
         backward = torch._C._current_graph_task_id()
         if backward == -1:
-            return self._generate()
+            return self._fresh_updates()
         if self._recomputed is None or self._recomputed[0] != backward:
-            self._recomputed = (backward, self._generate())
+            self._recomputed = (backward, self._fresh_updates(grad=True))
+            torch.autograd.Variable._execution_engine.queue_callback(self._let_go_of_recomputed)
         return self._recomputed[1]
+
+    def _let_go_of_recomputed(self) -> None:
+        self._recomputed = None
 
     def _inputs_with_gradient(self, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Let the network's input require a gradient where blocks may be checkpointed.
@@ -204,8 +286,7 @@ class SuperLoRA(nn.Module):
     def cached(self) -> Iterator[None]:
         """Updates generated once for the block, without gradient: for sampling, where parameters stand still."""
         before = self._pinned
-        with torch.no_grad():
-            self._pinned = self._generate()
+        self._pin()
         try:
             yield
         finally:
@@ -223,8 +304,11 @@ class SuperLoRA(nn.Module):
         if self.is_merged:
             rewrite_weights(self._model)
         if self._pinned is not None:
-            with torch.no_grad():
-                self._pinned = self._generate()
+            self._pin()
+
+    def _pin(self) -> None:
+        with torch.no_grad():
+            self._pinned = self._fresh_updates(grad=False).generate_all()
 
     def merge(self) -> None:
         """Add the update to the weights themselves. Merging twice changes nothing."""
@@ -313,3 +397,7 @@ class SuperLoRA(nn.Module):
 
 def _is_floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _all_linear(layers: Sequence[nn.Module]) -> bool:
+    return all(isinstance(layer, nn.Linear) for layer in layers)

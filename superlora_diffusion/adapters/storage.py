@@ -18,12 +18,13 @@ from .. import __version__
 from ..errors import AdapterError, ConfigError, nearest
 from ..files import write_atomically, write_json
 from .attaching import attach_to_targets
+from .checksum import checksum, checksums_agree
 from .config import SuperLoRAConfig
 from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
 from .naming import Target
-from .projection import Arrays, checksum, checksums_agree
+from .projection import Arrays
 from .targets import ADAPTABLE
 
 FORMAT_VERSION = 1

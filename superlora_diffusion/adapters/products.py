@@ -1,0 +1,174 @@
+"""The last step of each factoring, where the numbers of a group come into being.
+
+Whatever the order and the core, a group's m numbers are the first m entries of a product of two small tensors (or one
+tensor as it is). The product is written straight into its place, entries that the fold drops are not made, and its
+gradient is taken without making the numbers again. The readable reference is ``factoring.py``, equal by test.
+
+Legend: M = order, s_i = side of mode i, r_i = its rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .arithmetic import ceil_div
+from .factoring import khatri_rao, kronecker
+from .generation import build_part, numbers_of
+from .plan import GroupPlan, PartPlan
+
+
+class MatrixProduct(NamedTuple):
+    """The entries of left @ right, row-major: (R, r) and (r, C)."""
+
+    left: Tensor
+    right: Tensor
+
+    def write(self, out: Tensor) -> None:
+        """Write the first len(out) entries."""
+        rows, rest = divmod(out.shape[0], self.right.shape[1])
+        whole = out[: out.shape[0] - rest]
+        torch.mm(self.left[:rows], self.right, out=whole.view(rows, self.right.shape[1]))
+        if rest:
+            torch.mv(self.right[:, :rest].t(), self.left[rows], out=out[whole.shape[0] :])
+
+    def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of left and right from that of the first len(grad) entries."""
+        columns = self.right.shape[1]
+        rows, rest = divmod(grad.shape[0], columns)
+        whole = grad[: rows * columns].view(rows, columns)
+        left = torch.zeros_like(self.left)
+        torch.mm(whole, self.right.t(), out=left[:rows])
+        right = self.left[:rows].t() @ whole
+        if rest:
+            last = grad[rows * columns :]
+            left[rows] = self.right[:, :rest] @ last
+            right[:, :rest].addr_(self.left[rows], last)
+        return left, right
+
+
+class KroneckerProduct(NamedTuple):
+    """The entries of left (x) right, cut to ``columns`` columns, row-major: (P, Q) and (r, s) make (P r, Q s)."""
+
+    left: Tensor
+    right: Tensor
+    columns: int
+
+    def write(self, out: Tensor) -> None:
+        """Write the first len(out) entries, one row of left at a time."""
+        for p, part in enumerate(self._row_parts(out.shape[0])):
+            here = out[part]
+            rows = ceil_div(here.shape[0], self.columns)
+            factors = self.left[p][:, None], self.right[:rows, None, :]
+            if rows * self.left.shape[1] * self.right.shape[1] == here.shape[0]:
+                torch.mul(*factors, out=here.view(rows, self.left.shape[1], self.right.shape[1]))
+            else:
+                block = torch.mul(*factors).reshape(rows, -1)[:, : self.columns]
+                here.copy_(block.reshape(-1)[: here.shape[0]])
+
+    def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of left and right from that of the first len(grad) entries."""
+        left, right = torch.zeros_like(self.left), torch.zeros_like(self.right)
+        for p, part in enumerate(self._row_parts(grad.shape[0])):
+            block = self._block(grad[part])  # (rows, Q, s)
+            rows = block.shape[0]
+            left[p] = (block @ self.right[:rows, :, None]).sum((0, 2))
+            right[:rows] += (self.left[p] @ block).view(rows, -1)
+        return left, right
+
+    def _row_parts(self, length: int) -> list[slice]:
+        """Which entries each row of left makes."""
+        step = self.right.shape[0] * self.columns
+        return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+    def _block(self, grad: Tensor) -> Tensor:
+        """The gradient of some entries in the shape of the rows they come from, zero where entries are dropped."""
+        q, s = self.left.shape[1], self.right.shape[1]
+        rows = ceil_div(grad.shape[0], self.columns)
+        if rows * q * s == grad.shape[0]:
+            return grad.view(rows, q, s)
+        filled = torch.cat([grad, grad.new_zeros(rows * self.columns - grad.shape[0])]).view(
+            rows, self.columns
+        )
+        return torch.nn.functional.pad(filled, (0, q * s - self.columns)).view(rows, q, s)
+
+
+class Vector(NamedTuple):
+    """The entries of a vector as they are."""
+
+    left: Tensor
+
+    def write(self, out: Tensor) -> None:
+        """Write the first len(out) entries."""
+        out.copy_(self.left[: out.shape[0]])
+
+    def gradients(self, grad: Tensor) -> tuple[Tensor]:
+        """The gradient of the vector from that of its first len(grad) entries."""
+        if grad.shape[0] == self.left.shape[0]:
+            return (grad,)
+        return (torch.cat([grad, grad.new_zeros(self.left.shape[0] - grad.shape[0])]),)
+
+
+Product = MatrixProduct | KroneckerProduct | Vector
+
+
+def as_product(group: GroupPlan, tensors: Mapping[str, Tensor], scale: float = 1.0) -> Product:
+    """The product whose first m entries are a group's numbers times ``scale``; differentiable, and small to make."""
+    if group.vector is not None:
+        vector = tensors[group.vector.name]
+        return Vector(vector if scale == 1 else vector * scale)
+    parts = [build_part(part, tensors) for part in group.parts[:-1]]
+    if parts:
+        right = build_part(group.parts[-1], tensors)
+        left = kronecker(parts) * scale
+        columns = left.shape[1] * right.shape[1] if group.crop is None else group.crop[1]
+        return KroneckerProduct(left, right, columns)
+    halves = _halves(group.parts[-1], tensors)
+    if halves is None:
+        return Vector(numbers_of(group, tensors) * scale)
+    left, right = halves
+    return MatrixProduct(left if scale == 1 else left * scale, right)
+
+
+def _halves(part: PartPlan, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Two matrices whose product is the factored tensor; None where no outer mode has a factor matrix."""
+    core = None if part.core is None else tensors[part.core.name]
+    factors = [None if factor is None else tensors[factor.name] for factor in part.factors]
+    if core is None or core.dim() < len(factors):
+        return cp_halves(factors, core)
+    if factors[0] is not None:
+        return factors[0], contract(core, [None, *factors[1:]]).reshape(core.shape[0], -1)
+    if factors[-1] is not None:
+        return contract(core, [*factors[:-1], None]).reshape(-1, core.shape[-1]), factors[-1].t()
+    return None
+
+
+def cp_halves(factors: Sequence[Tensor], weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """CP's modes joined in two halves: (s_1 .. s_h, r) and (r, s_h+1 .. s_M), h = M // 2.
+
+    Args:
+        factors: M matrices (s_i, r).
+        weights: (r,) or None for ones.
+    """
+    half = len(factors) // 2
+    left, right = (reduce(khatri_rao, part) for part in (factors[:half], factors[half:]))
+    return (left if weights is None else left * weights), right.t()
+
+
+def contract(core: Tensor, factors: Sequence[Tensor | None]) -> Tensor:
+    """C x_1 A_1 ... x_M A_M, from the last mode to the first, so that no axis moves; None leaves a mode as it is."""
+    for mode in reversed(range(core.dim())):
+        factor = factors[mode]
+        if factor is None:
+            continue
+        before, after = core.shape[:mode], core.shape[mode + 1 :]
+        if not after:
+            core = (core.reshape(-1, factor.shape[1]) @ factor.t()).reshape(*before, factor.shape[0])
+        else:
+            core = factor @ core.reshape(-1, factor.shape[1], after.numel())
+            core = core.reshape(*before, factor.shape[0], *after)
+    return core
