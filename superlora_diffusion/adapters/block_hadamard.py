@@ -28,9 +28,10 @@ from .arithmetic import ceil_div, power_of_two_above
 from .hadamard import chunk_for, transform_first_axis
 from .permutation import draw_permutation
 
-SMALLEST, USUAL = 2**10, 2**14
+SMALLEST, USUAL = 2**10, 2**12
 """Blocks are at least so long (shorter ones take few distinct values), and longer only where x has many blocks."""
 _MOST_INNER = 64
+_FEWEST_COLUMNS = 16  # narrower strips make matrix products too small to be fast
 
 
 def block_side(n: int, m: int) -> int:
@@ -153,5 +154,5 @@ def pull_back(
 
 def _strips(outer_signs: Tensor):
     b, r = outer_signs.shape
-    step = max(1, chunk_for(outer_signs) // b)
+    step = max(_FEWEST_COLUMNS, chunk_for(outer_signs) // b)
     return (slice(start, min(start + step, r)) for start in range(0, r, step))

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..randomness import generator_for
 
+_WIDENED = 2**20  # indices widened to 64 bits at once, which writing by index asks for
+
 
 def draw(n: int, seed: int, group: int) -> dict[str, Tensor]:
     """permutation (n,)."""
@@ -32,4 +34,6 @@ def spread(x: Tensor, out: Tensor, permutation: Tensor) -> None:
 def pull_back(grad: Tensor, m: int, permutation: Tensor) -> Tensor:
     """The transpose: gradient of y's first len(grad) entries to gradient of x (m,)."""
     gradient = torch.zeros(m, dtype=grad.dtype, device=grad.device)
-    return gradient.index_add_(0, permutation[: grad.shape[0]], grad)
+    for places, part in zip(permutation[: grad.shape[0]].split(_WIDENED), grad.split(_WIDENED), strict=True):
+        gradient.index_copy_(0, places.long(), part)
+    return gradient
