@@ -1,7 +1,7 @@
 """What all benches share: paired, interleaved timing; records; tables; options.
 
-A ratio is the median over rounds of (time of one) / (time of its reference in the same round), so that a machine that is
-slow for a while is slow for both. The spread is half the distance between the quartiles of these ratios.
+A ratio is the median over rounds of (time of one) / (time of its reference in the same round), so that a machine that
+is slow for a while is slow for both. The spread is half the distance between the quartiles of these ratios.
 """
 
 from __future__ import annotations

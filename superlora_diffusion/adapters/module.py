@@ -119,6 +119,10 @@ class SuperLoRA(nn.Module):
         """The effective scale: the config's times the run-time one."""
         return self.config.scale * self.run_scale
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What trains, by name."""
+        return dict(self._parameters)
+
     def arrays(self) -> list[Arrays]:
         """The fixed arrays of each group."""
         return [
@@ -133,15 +137,15 @@ class SuperLoRA(nn.Module):
         if torch.compiler.is_compiling():
             return self._generate_traced()
         self.generations += 1
-        tensors, deltas = dict(self.named_parameters()), {}
+        tensors, arrays, deltas = self.tensors(), self.arrays(), {}
         for unit in self.units:
-            settings = Settings(unit, self.arrays(), self.config.projection, self.scale, None)
+            settings = Settings(unit, arrays, self.config.projection, self.scale, None)
             deltas |= zip(unit.members, generate_unit(settings, tensors), strict=True)
         return [deltas[index] for index in range(len(self.targets))]
 
     def _generate_traced(self) -> list[Tensor]:
         """The plain graph, for a compiler, which decides itself what is kept."""
-        tensors, projection = dict(self.named_parameters()), self.config.projection
+        tensors, projection = self.tensors(), self.config.projection
         return generate_deltas(self.plan, tensors, self.arrays(), projection, self.scale, self._shapes)
 
     def layers_of(self, unit: Unit) -> list[nn.Module]:
@@ -203,7 +207,7 @@ class SuperLoRA(nn.Module):
         """(L, R) with dW = L R^T of target ``index``, fp32."""
         if not torch.compiler.is_compiling():
             self._updates().note_use()
-        tensors = dict(self.named_parameters())
+        tensors = self.tensors()
         with torch.autocast(self._layers[0].weight.device.type, enabled=False):
             return low_rank_factors(self.low_rank[index], tensors, self.scale)
 

@@ -1,7 +1,8 @@
 """Units of generation: the groups that fill one run of memory, and the targets that are cut from it.
 
-Groups that end at matrix borders are units by themselves, so that each is generated when one of its layers first runs
-and its gradient is gone before the next one's is there. Runs that cut across matrices are one unit together.
+Groups that end at matrix borders are in units of their own, so that each is generated when one of its layers first
+runs and its gradient is gone before the next one's is there; small ones share a unit, whose overhead they share. Runs
+that cut across matrices are one unit together.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,23 +30,47 @@ class Unit:
     shapes: tuple[torch.Size, ...]
     """The shapes of their weights."""
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the tensors it is generated from."""
         return tuple(tensor.name for group in self.groups for tensor in group.tensors)
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """How many weights each target has."""
         return [math.prod(shape) for shape in self.shapes]
+
+    @cached_property
+    def places(self) -> list[slice]:
+        """Where each group's vector lies in the unit's; the last run is cut."""
+        total, places, start = sum(self.sizes), [], 0
+        for group in self.groups:
+            places.append(slice(start, min(start + group.n, total)))
+            start += group.n
+        return places
+
+
+SMALL = 2**20
+"""Weights up to which groups share a unit: few megabytes."""
 
 
 def make_units(plan: AdapterPlan, shapes: Sequence[torch.Size]) -> list[Unit]:
     """The units of an adapter; together they hold every target once."""
     if plan.grouping.members is None:
         return [Unit(plan.groups, tuple(range(len(shapes))), tuple(shapes))]
-    pairs = zip(plan.groups, plan.grouping.members, strict=True)
-    return [Unit((group,), members, tuple(shapes[i] for i in members)) for group, members in pairs]
+    units: list[Unit] = []
+    gathered: list[tuple[GroupPlan, tuple[int, ...]]] = []
+    for group, members in zip(plan.groups, plan.grouping.members, strict=True):
+        if gathered and sum(other.n for other, _ in gathered) + group.n > SMALL:
+            units.append(_unit_of(gathered, shapes))
+            gathered = []
+        gathered.append((group, members))
+    return [*units, _unit_of(gathered, shapes)]
+
+
+def _unit_of(gathered: Sequence[tuple[GroupPlan, tuple[int, ...]]], shapes: Sequence[torch.Size]) -> Unit:
+    members = tuple(index for _, mine in gathered for index in mine)
+    return Unit(tuple(group for group, _ in gathered), members, tuple(shapes[index] for index in members))
 
 
 def write_unit(
@@ -61,7 +87,7 @@ def write_unit(
     """
     total = sum(unit.sizes)
     out = torch.empty(total, dtype=torch.float32, device=tensors[unit.names[0]].device)
-    for group, place in zip(unit.groups, _places(unit), strict=True):
+    for group, place in zip(unit.groups, unit.places, strict=True):
         product = as_product(group, tensors, _inner_scale(projection, scale))
         if projection == "none":
             product.write(out[place])
@@ -91,7 +117,7 @@ def unit_gradients(
         leaves = {name: tensors[name].detach().requires_grad_() for name in unit.names}
         products = [as_product(group, leaves, _inner_scale(projection, scale)) for group in unit.groups]
     outputs, gradients = [], []
-    for group, product, place in zip(unit.groups, products, _places(unit), strict=True):
+    for group, product, place in zip(unit.groups, products, unit.places, strict=True):
         part = grad[place]
         fixed = _detached(product)
         if projection != "none":
@@ -113,15 +139,6 @@ def _numbers(group: GroupPlan, product: Product) -> Tensor:
     x = torch.empty(group.m, dtype=torch.float32, device=product.left.device)
     product.write(x)
     return x
-
-
-def _places(unit: Unit) -> list[slice]:
-    """Where each group's vector lies in the unit's; the last run is cut."""
-    total, places, start = sum(unit.sizes), [], 0
-    for group in unit.groups:
-        places.append(slice(start, min(start + group.n, total)))
-        start += group.n
-    return places
 
 
 def _tensors_of(product: Product) -> list[Tensor]:

@@ -26,6 +26,7 @@ class Updates:
                 that needs a unit first runs without one.
         """
         self.adapter, self.added, self.grad = adapter, added, grad
+        self._tensors, self._arrays = adapter.tensors(), adapter.arrays()
         self._used = False
         self._units: dict[int, list[Tensor]] = {}
         self._bases: dict[int, list[tuple]] = {}
@@ -61,10 +62,9 @@ class Updates:
             bases = [layer.weight.detach() for layer in self.adapter.layers_of(unit)]
             self._bases[number] = self._marks(number)
         with torch.set_grad_enabled(self.grad):
-            settings = Settings(
-                unit, self.adapter.arrays(), self.adapter.config.projection, self.adapter.scale, bases
-            )
-            self._units[number] = generate_unit(settings, dict(self.adapter.named_parameters()))
+            kind, scale = self.adapter.config.projection, self.adapter.scale
+            settings = Settings(unit, self._arrays, kind, scale, bases)
+            self._units[number] = generate_unit(settings, self._tensors)
 
     def _marks(self, number: int) -> list[tuple]:
         """What changes when a weight is moved, cast or written to."""

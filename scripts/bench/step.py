@@ -1,0 +1,97 @@
+"""A whole training step (loss, backward, optimiser) of every variant against PEFT LoRA, other peers, and the floor.
+
+The floor trains the target weights themselves, with no adapter: what the same gradients cost in any case.
+"step-16px" is the embedded base at batch 64, "step-paper" the paper's U-Net at 32 px and batch 8. Peers are given the
+same targets, loss and optimiser. --routes compares the two ways in which LoRA's update can reach its layers.
+
+Run: python scripts/bench/step.py [--quick] [--routes] [--device cuda]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from common import Record, finish, parser, ratio, start, time_paired
+from networks import (
+    OURS,
+    PEERS,
+    attach_ours,
+    attach_theirs,
+    base_16,
+    copy_of,
+    noise_schedule,
+    paper_unet,
+    train_targets,
+)
+from torch import nn
+
+from superlora_diffusion.training.losses import denoising_loss
+from superlora_diffusion.training.setup import adamw
+
+BENCHES = {"step-16px": (base_16, 64, 0.90), "step-paper": (paper_unet, 8, 0.97)}
+FLOOR, FLOOR_TARGET, PEER_TARGET = "bare weights", 1.03, 0.95
+LORA = "PEFT LoRA r8"
+QUICK = ("lora", "lorta", "lorta, block_hadamard 0.01")
+ROUTES = {f"lora r{rank}, {route}": {"variant": "lora", "rank": rank, "route": route}
+          for rank in (1, 8, 32) for route in ("weight", "products")}  # fmt: skip
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--routes", action="store_true", help="compare weight and products for LoRA")
+    made.add_argument("--only", choices=BENCHES, help="one of the two benches")
+    options = made.parse_args()
+    device = start(options)
+    records = []
+    for bench, (build, batch, target) in BENCHES.items():
+        if options.only in (None, bench) and not (
+            options.quick and bench == "step-paper" and not options.only
+        ):
+            records += compare(bench, build(), batch, target, options, device)
+    finish("Training step", records, options)
+
+
+def compare(bench: str, network: nn.Module, batch: int, target: float, options, device) -> list[Record]:
+    """Ratios of one network's steps."""
+    ours = ROUTES if options.routes else {name: OURS[name] for name in (QUICK if options.quick else OURS)}
+    peers = [LORA] if options.quick or options.routes else list(PEERS)
+    works = {name: step_of(network, batch, device, lambda net, f=fields: attach_ours(net, f))
+             for name, fields in ours.items()}  # fmt: skip
+    works |= {
+        name: step_of(network, batch, device, lambda net, n=name: attach_theirs(net, n)) for name in peers
+    }
+    works[FLOOR] = step_of(network, batch, device, train_targets)
+    seconds = time_paired(works, 5 if options.quick else 20, 1 if options.quick else 3, device)
+    records = []
+    for name in ours:
+        for reference in [*peers, FLOOR]:
+            limit = {LORA: target, FLOOR: FLOOR_TARGET}.get(reference, PEER_TARGET)
+            records.append(Record(bench, name, reference, *ratio(seconds[name], seconds[reference]), limit))
+    return records
+
+
+def step_of(
+    network: nn.Module, batch: int, device: torch.device, prepare: Callable[[nn.Module], list[nn.Parameter]]
+) -> Callable[[], None]:
+    """One optimiser step of a copy of the network with something attached."""
+    copied = copy_of(network, torch.device("cpu"))
+    parameters = prepare(copied)  # on the CPU, where what is drawn does not depend on the device
+    copied.to(device)
+    optimizer, scheduler = adamw(parameters, lr=1e-4), noise_schedule()
+    generator = torch.Generator().manual_seed(0)
+    size = network.config.sample_size
+    images, noise = torch.randn(2, batch, 3, size, size, generator=generator).to(device)
+    timesteps = torch.randint(0, 1000, (batch,), generator=generator).to(device)
+    labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
+
+    def step() -> None:
+        denoising_loss(copied, scheduler, images, labels, noise, timesteps).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
