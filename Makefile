@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 APT := DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test lint format wheel clean
+.PHONY: help setup demo browser test bench lint format wheel clean
 
 help: ## Show this list.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ browser: ## Install Debian's chromium for the tests of the report page, where th
 
 test: setup browser ## Run every test.
 	$(BIN)/python -m pytest -n 2
+
+bench: setup ## Run every bench (half an hour) and write docs/benchmarks.md.
+	$(BIN)/python scripts/bench/all.py
 
 lint: setup ## Check style.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

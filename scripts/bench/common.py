@@ -17,6 +17,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 Work = Callable[[], object]
 
@@ -50,6 +54,9 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--quick", action="store_true", help="fewer repeats and the smaller cases: under 45 seconds"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the records to this file")
+    made.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the table to this file as a section"
+    )
     made.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     made.add_argument("--threads", type=int, default=1, help="threads on the CPU")
     return made
@@ -119,6 +126,30 @@ class EmptyCaches:
         self.memory.add_(1)
 
 
+class PeakCounter(TorchDispatchMode):
+    """Counts bytes of the tensors that operations make, as long as they live: the same on every device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        known = {
+            value.untyped_storage()._cdata
+            for value in tree_leaves((args, kwargs))
+            if isinstance(value, Tensor)
+        }
+        result = func(*args, **(kwargs or {}))
+        self._live = {key: (ref, size) for key, (ref, size) in self._live.items() if not ref.expired()}
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor) and value.untyped_storage()._cdata not in known:
+                storage = value.untyped_storage()
+                self._live[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return result
+
+
 def show(title: str, records: Iterable[Record], note: str = "") -> None:
     """Print records as a table."""
     table = Table(title=title, title_justify="left")
@@ -136,9 +167,28 @@ def show(title: str, records: Iterable[Record], note: str = "") -> None:
 
 
 def finish(title: str, records: list[Record], options: argparse.Namespace, note: str = "") -> None:
-    """Print the table, and write the records where asked."""
+    """Print the table, and write it and the records where asked."""
     where = options.device if options.device != "cpu" else f"cpu, {options.threads} thread(s)"
-    show(f"{title} ({where}{', quick' if options.quick else ''})", records, note)
+    title = f"{title} ({where}{', quick' if options.quick else ''})"
+    show(title, records, note)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n")
+        write(options.json, json.dumps([asdict(record) for record in records], indent=1) + "\n")
+    if options.markdown:
+        write(options.markdown, as_markdown(title, records, note))
+
+
+def as_markdown(title: str, records: Iterable[Record], note: str) -> str:
+    """A section of docs/benchmarks.md."""
+    lines = [f"## {title}", "", "| bench | name | against | of | ratio | target | kept |", "| --- " * 7 + "|"]
+    for record in records:
+        target = "" if record.target is None else f"{record.target:g}"
+        spread = f" ± {record.spread:.3f}" if record.spread else ""
+        cells = (record.bench, record.name, record.reference, record.unit, f"{record.ratio:.3f}{spread}", target,
+                 record.verdict)  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *([note, ""] if note else [])]) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -26,7 +26,9 @@ def main() -> None:
     device = start(options)
     count, steps, rounds = (50, 3, 5) if options.quick else (100, 10, 20)
     base = load_base(BaseSettings())
-    base.unet.to(device)
+    base.unet.to(device).requires_grad_(
+        False
+    )  # as with an adapter: torch takes other kernels where it is needed
     settings = SamplingSettings(steps=steps, batch_size=count, guidance_scale=1.5)
     works = {"base": lambda: draw(base, settings), "network calls": network_calls(base, count, steps, device)}
     adapted = {name: with_adapter(base, name) for name in ("lorta", "lora")}
@@ -91,7 +93,7 @@ def network_calls(base: Base, count: int, steps: int, device: torch.device) -> C
     def calls() -> None:
         base.unet.eval()
         for time in times:
-            base.unet(images, time, class_labels=labels).sample
+            base.unet(images, time, class_labels=labels)
 
     return calls
 

@@ -23,6 +23,13 @@ class SamplingSettings(Settings):
     batch_size: int = Field(100, ge=1)
     """Images drawn at once. Changes speed and memory, never the images."""
 
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Numbers the network computes in; bf16 is faster where a processor has it, and changes the images a little."""
+    compile: bool = False
+    """Compile the network by ``torch.compile``: a minute at the start, faster calls after it."""
+    channels_last: bool = False
+    """Keep images as rows of channels in memory. Changes speed, and images by rounding alone."""
+
     @field_validator("sampler", mode="before")
     @classmethod
     def _say_why_heun_is_refused(cls, value: object) -> object:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import SamplingError
 from ..models.base import Base
 from ..models.conditioning import guide
+from ..models.execution import speed_up
 from ..randomness import generator_for
 from .config import SamplingSettings
 from .schedulers import make_scheduler
@@ -82,6 +83,7 @@ def _batches(
     base: Base, labels: Tensor | None, count: int, settings: SamplingSettings, seed: int, first: int
 ) -> Iterator[np.ndarray]:
     was_training = base.unet.training
+    speed_up(base.unet, settings.channels_last, settings.compile)
     base.unet.eval()
     try:
         for start in range(0, count, settings.batch_size):
@@ -123,7 +125,8 @@ def _denoise(
     extra = {"generator": generators} if settings.sampler == "ddpm" else {}
     for timestep in scheduler.timesteps:
         model_input = scheduler.scale_model_input(images, timestep).to(dtype)
-        prediction = _predict(base, model_input, timestep.to(device), labels, settings.guidance_scale)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            prediction = _predict(base, model_input, timestep.to(device), labels, settings.guidance_scale)
         images = scheduler.step(prediction.float(), timestep, images, **extra).prev_sample
     return images
 

@@ -20,6 +20,7 @@ from ..devices import resolve_device
 from ..errors import DivergedError, RunError, SuperLoRAError
 from ..files import explain_write_errors
 from ..models.conditioning import drop_classes
+from ..models.execution import speed_up
 from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
@@ -122,6 +123,7 @@ class Trainer:
         if config.train.gradient_checkpointing:
             self.base.unet.enable_gradient_checkpointing()
         self.base.unet.to(accelerator.device)
+        speed_up(self.base.unet, config.train.channels_last, config.train.compile)
         self.parameters = list(self.trainee.parameters.values())
         optimizer = make_optimizer(config, self.parameters)
         self.network, self.optimizer = accelerator.prepare(self.base.unet, optimizer)

@@ -108,7 +108,15 @@ def test_a_second_call_draws_nothing_and_again_draws_all(scored, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [{"images": 6}, {"splits": 4}, {"seed": 1}, {"sampling": {"steps": 3}}, {"real": "half"}]
+    "other",
+    [
+        {"images": 6},
+        {"splits": 4},
+        {"seed": 1},
+        {"sampling": {"steps": 3}},
+        {"real": "half"},
+        {"sampling": {"precision": "bf16"}},
+    ],
 )
 def test_another_protocol_is_another_measurement(scored, tmp_path, other):
     scored("one")
@@ -144,9 +152,11 @@ def test_metrics_asked_for_later_are_added_and_none_is_lost(scored, tmp_path):
         scored("one", metrics="is,fit")
 
 
-def test_the_batch_size_is_no_part_of_the_protocol(scored):
-    scored("one")
-    scored("one", sampling={"batch_size": 3})
+@pytest.mark.parametrize("option", [{"batch_size": 3}, {"channels_last": True}, {"compile": True}])
+def test_what_changes_speed_alone_is_no_part_of_the_protocol(scored, option):
+    (base, _) = scored("one")
+    assert not {"precision", *option} & set(base.settings), "records are those of before there was a choice"
+    scored("one", sampling=option)
     assert len(scored.drawn) == 2
 
 

@@ -1,0 +1,79 @@
+"""torch.compile of a network with an adapter: graph breaks, recompilations, and a compiled step against an eager one.
+
+Run: python scripts/bench/compiled.py [--quick] [--device cuda]
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from common import Record, finish, parser, ratio, start, time_paired
+from networks import OURS, attach_ours, base_16, copy_of, noise_schedule, train_targets
+from torch._dynamo.utils import counters
+
+from superlora_diffusion.training.losses import denoising_loss
+from superlora_diffusion.training.setup import adamw
+
+SETTINGS = ("lora", "lorta", "lorta, block_hadamard 0.01")
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    device = start(options)
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    backend = "aot_eager" if options.quick else "inductor"
+    network, records, works = base_16(), [], {}
+    for name in SETTINGS[1:2] if options.quick else SETTINGS:
+        prepare = lambda net, n=name: attach_ours(net, OURS[n])  # noqa: E731
+        compiled = step_of(network, prepare, device, backend)
+        records += graphs(name, compiled)
+        works |= {f"{name}, compiled": compiled, f"{name}, eager": step_of(network, prepare, device, None)}
+    if not options.quick:
+        works["bare weights, compiled"] = step_of(network, train_targets, device, backend)
+        seconds = time_paired(works, 20, 2, device)
+        for name in SETTINGS:
+            taken = seconds[f"{name}, compiled"]
+            records.append(Record("compile", f"{name}, compiled", "the same, eager",
+                                  *ratio(taken, seconds[f"{name}, eager"])))  # fmt: skip
+            records.append(Record("compile", f"{name}, compiled", "bare weights, compiled",
+                                  *ratio(taken, seconds["bare weights, compiled"]), 1.03))  # fmt: skip
+    finish("torch.compile", records, options, f"Backend {backend}, full graph, batch 64, 16 px.")
+
+
+def graphs(name: str, step) -> list[Record]:
+    """Graph breaks of the first steps, and graphs compiled beyond the first step's."""
+    torch._dynamo.reset()
+    counters.clear()
+    step()
+    first = counters["stats"]["unique_graphs"]
+    for _ in range(3):
+        step()
+    breaks = sum(counters["graph_break"].values())
+    later = counters["stats"]["unique_graphs"] - first
+    return [
+        Record("compile", f"{name}: graph breaks", "none", float(breaks), 0.0, 0.0, "count"),
+        Record("compile", f"{name}: graphs compiled after the first step", "none", float(later), 0.0, 0.0, "count"),
+    ]  # fmt: skip
+
+
+def step_of(network, prepare, device: torch.device, backend: str | None):
+    """A training step of a copy; the network is compiled where a backend is given."""
+    copied = copy_of(network, torch.device("cpu"))
+    parameters = prepare(copied)
+    copied.to(device)
+    called = copied if backend is None else torch.compile(copied, fullgraph=True, backend=backend)
+    optimizer, scheduler = adamw(parameters, lr=1e-4), noise_schedule()
+    images, noise = torch.randn(2, 64, 3, 16, 16, device=device)
+    timesteps, labels = torch.randint(0, 1000, (64,), device=device), torch.arange(64, device=device) % 10
+
+    def step() -> None:
+        denoising_loss(called, scheduler, images, labels, noise, timesteps).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
