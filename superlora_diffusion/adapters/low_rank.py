@@ -6,12 +6,16 @@ the slices of a stack (LoTR: A_2 C_l A_3^T; CP: A_2 diag(w * A_1[l]) A_3^T), wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+from .config import SuperLoRAConfig
 from .naming import Target
 from .plan import AdapterPlan, GroupPlan
 
@@ -27,6 +31,30 @@ class LowRank(NamedTuple):
     slice: int | None
     """Which slice of a stack it is; None for a group that is the matrix."""
     rank: int
+
+
+def find_low_rank(
+    config: SuperLoRAConfig, plan: AdapterPlan, shapes: Sequence[Sequence[int]]
+) -> dict[int, LowRank]:
+    """The targets, by index, whose update may be applied as two small products.
+
+    Args:
+        config: the adapter's settings.
+        plan: their plan.
+        shapes: the shape of each target's weight. One convolution among them, and every update is added.
+
+    Raises:
+        ConfigError: for route "products" where some target's update cannot be applied so.
+    """
+    linear = all(len(shape) == 2 for shape in shapes)
+    found = low_rank_targets(plan, config.projection) if linear else {}
+    if config.route == "products" and len(found) < len(plan.targets):
+        text = (
+            "got 'products', which needs Linear targets whose update is of low rank by itself (groups 'weight' "
+            "with fold 'none', or fold 'stack'; no projection, no splits); use 'auto' or 'weight'."
+        )
+        raise ConfigError(faults=[("route", text)])
+    return found
 
 
 def low_rank_targets(plan: AdapterPlan, projection: str) -> dict[int, LowRank]:
@@ -88,6 +116,24 @@ def products_are_cheaper(out_features: int, in_features: int, rank: int, tokens:
     """
     per_token, fixed = weight_cost(out_features, in_features, rank, training)
     return products_cost(out_features, in_features, rank, training) * tokens < per_token * tokens + fixed
+
+
+def products_threshold(out_features: int, in_features: int, rank: int, training: bool) -> int | None:
+    """The number of tokens from which on two small products are no longer cheaper (:func:`products_are_cheaper`).
+
+    Both costs are lines in the tokens, so that products are cheaper exactly below it.
+
+    Args:
+        out_features, in_features, rank: sizes of the update.
+        training: whether there is a backward pass.
+
+    Returns:
+        the smallest such number, at least 1 (1: products are never cheaper); None where they are cheaper at any
+        number of tokens.
+    """
+    per_token, fixed = weight_cost(out_features, in_features, rank, training)
+    dearer = Fraction(products_cost(out_features, in_features, rank, training)) - Fraction(per_token)
+    return None if dearer <= 0 else max(1, math.ceil(Fraction(fixed) / dearer))
 
 
 def weight_cost(out_features: int, in_features: int, rank: int, training: bool) -> tuple[float, float]:

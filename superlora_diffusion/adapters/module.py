@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import AdapterError, ConfigError
+from ..errors import AdapterError
 from .autograd import Settings, generate_unit
 from .config import SuperLoRAConfig
 from .generation import generate_deltas, start_tensor
 from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
 from .layers import remove_source
-from .low_rank import low_rank_factors, low_rank_targets, products_are_cheaper
+from .low_rank import find_low_rank, low_rank_factors, products_are_cheaper
 from .naming import Target
 from .plan import make_plan
 from .projection import Arrays, draw_arrays
@@ -75,19 +75,10 @@ class SuperLoRA(nn.Module):
             for place, index in enumerate(unit.members)
         }
         """For each target: its unit, and its place in it."""
-        self.low_rank = low_rank_targets(self.plan, config.projection) if _all_linear(layers) else {}
+        self.low_rank = find_low_rank(config, self.plan, self._shapes)
         """Targets whose update may be applied as two small products."""
-        self._check_route()
         self._flags = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
         self._make_tensors(layers[0].weight.device, arrays)
-
-    def _check_route(self) -> None:
-        if self.config.route == "products" and len(self.low_rank) < len(self.targets):
-            text = (
-                "got 'products', which needs Linear targets whose update is of low rank by itself (groups 'weight' "
-                "with fold 'none', or fold 'stack'; no projection, no splits); use 'auto' or 'weight'."
-            )
-            raise ConfigError(faults=[("route", text)])
 
     def _make_tensors(self, device: torch.device, arrays: Sequence[Arrays] | None) -> None:
         for group in self.plan.groups:
@@ -401,7 +392,3 @@ class SuperLoRA(nn.Module):
 
 def _is_floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
-
-
-def _all_linear(layers: Sequence[nn.Module]) -> bool:
-    return all(isinstance(layer, nn.Linear) for layer in layers)

@@ -113,7 +113,7 @@ def read_adapter_config(folder: Path | str) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         version = described["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise AdapterError(f"{path} is broken: {type(error).__name__}: {error}.") from error
     if version != FORMAT_VERSION:
         raise AdapterError(

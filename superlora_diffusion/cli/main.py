@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import cache, configs, eval_is, extractor, params, report, sample, sweep, train
+from . import cache, configs, eval_is, extractor, inspect, params, report, sample, sweep, train
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ sample.register(app)
 eval_is.register(app)
 sweep.register(app)
 params.register(app)
+inspect.register(app)
 report.register(app)
 configs.register(app)
 extractor.register(app)

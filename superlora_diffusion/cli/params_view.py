@@ -40,8 +40,8 @@ def print_count(config: RunConfig, found: TargetList, formula: Formula) -> None:
     for group in formula.groups:
         console.print()
         console.print(Text(_heading(group)))
-        _print_indented(console, _sizes(adapter, group), "dim")
-        _print_indented(console, group.text)
+        print_indented(console, _sizes(adapter, group), "dim")
+        print_indented(console, group.text)
     console.print()
     if len(formula.groups) > 1 or len(formula.groups[0].indices) > 1:
         console.print(Text(formula.text))
@@ -58,13 +58,11 @@ def print_inventory(config: RunConfig, inventory: Inventory) -> None:
     """What trains in a run of another method, tensors of one shape together."""
     console = make_console()
     console.print(Text(f"{family_of(config)} on {config.base.path or 'a fresh network'}", "bold"))
-    _print_indented(console, inventory.what)
+    print_indented(console, inventory.what)
     for note in inventory.notes:
-        _print_indented(console, f"note: {note}", "yellow")
+        print_indented(console, f"note: {note}", "yellow")
     console.print()
-    table = _plain_table(
-        ("parameters", "right"), ("tensors", "right"), ("shape", "left"), ("such as", "left")
-    )
+    table = plain_table(("parameters", "right"), ("tensors", "right"), ("shape", "left"), ("such as", "left"))
     for found in inventory.shapes:
         shape = " x ".join(f"{side:,}" for side in found.shape) or "1"
         row = (f"{found.parameters:,}", f"{len(found.names):,}", shape, found.names[0])
@@ -107,7 +105,7 @@ def print_listing(found: Found, top: int) -> None:
 def _listing_table(found: Found, shown: Sequence, wide: bool) -> Table:
     columns = [("", "right"), ("parameters", "right"), ("of budget", "right")]
     columns += [("setting", "left"), ("formula", "left")] if wide else [("setting and formula", "left")]
-    table = _plain_table(*columns)
+    table = plain_table(*columns)
     for number, choice in enumerate(shown, 1):
         setting, formula = Text(choice.text), Text(choice.formula.products, "" if wide else "dim")
         share = f"{100 * choice.count / found.listing.budget:.1f} %"
@@ -116,7 +114,8 @@ def _listing_table(found: Found, shown: Sequence, wide: bool) -> Table:
     return table
 
 
-def _plain_table(*columns: tuple[str, str]) -> Table:
+def plain_table(*columns: tuple[str, str]) -> Table:
+    """A table without lines, of (heading, justification) columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading, justify in columns:
         one_line = heading == "such as"
@@ -127,13 +126,14 @@ def _plain_table(*columns: tuple[str, str]) -> Table:
 
 def _print_targets(console: Console, found: TargetList) -> None:
     shapes = [f"{count} of {rows} x {columns}" for (rows, columns), count in found.shapes.items()]
-    _print_indented(
+    print_indented(
         console, f"{', '.join(found.patterns)}: {len(found.targets)} matrices, N = {found.weights:,} weights"
     )
-    _print_indented(console, ", ".join(shapes), "dim")
+    print_indented(console, ", ".join(shapes), "dim")
 
 
-def _print_indented(console: Console, text: str, style: str = "") -> None:
+def print_indented(console: Console, text: str, style: str = "") -> None:
+    """A paragraph two columns in."""
     console.print(Padding(Text(text, style), (0, 0, 0, 2)))
 
 
