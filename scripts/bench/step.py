@@ -16,6 +16,7 @@ from common import Record, finish, parser, ratio, start, time_paired
 from networks import (
     OURS,
     PEERS,
+    TARGETS,
     attach_ours,
     attach_theirs,
     base_16,
@@ -26,6 +27,9 @@ from networks import (
 )
 from torch import nn
 
+from superlora_diffusion import SuperLoRAConfig
+from superlora_diffusion.adapters.projection import draw_arrays, project_into, pull_back
+from superlora_diffusion.adapters.targets import find_targets
 from superlora_diffusion.training.losses import denoising_loss
 from superlora_diffusion.training.setup import adamw
 
@@ -62,13 +66,32 @@ def compare(bench: str, network: nn.Module, batch: int, target: float, options, 
         name: step_of(network, batch, device, lambda net, n=name: attach_theirs(net, n)) for name in peers
     }
     works[FLOOR] = step_of(network, batch, device, train_targets)
-    seconds = time_paired(works, 5 if options.quick else 20, 1 if options.quick else 3, device)
+    spreads = {} if options.routes else spreads_alone(network, device)
+    seconds = time_paired(works | spreads, 5 if options.quick else 20, 1 if options.quick else 3, device)
     records = []
     for name in ours:
         for reference in [*peers, FLOOR]:
             limit = {LORA: target, FLOOR: FLOOR_TARGET}.get(reference, PEER_TARGET)
             records.append(Record(bench, name, reference, *ratio(seconds[name], seconds[reference]), limit))
+    for name in spreads:
+        records.append(Record(bench, name, f"a step of {FLOOR}", *ratio(seconds[name], seconds[FLOOR]), 0.01))
     return records
+
+
+def spreads_alone(network: nn.Module, device: torch.device) -> dict[str, Callable[[], None]]:
+    """Forward and backward of a spread over all target weights, by itself."""
+    targets = find_targets(network, SuperLoRAConfig(targets=TARGETS))
+    n, works = sum(target.size for target in targets), {}
+    for kind in ("fastfood", "block_hadamard"):
+        x, grad = torch.randn(n // 100, device=device), torch.randn(n, device=device)
+        arrays = {key: value.to(device) for key, value in draw_arrays(kind, n, len(x), 0, 0).items()}
+
+        def spread(kind=kind, x=x, grad=grad, arrays=arrays) -> None:
+            project_into(kind, x, torch.empty_like(grad), arrays)
+            pull_back(kind, grad, x, arrays)
+
+        works[f"{kind} 0.01 of {n:,}, forward and backward, alone"] = spread
+    return works
 
 
 def step_of(
