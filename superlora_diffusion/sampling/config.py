@@ -14,10 +14,11 @@ SamplerName = Literal["ddim", "ddpm", "dpm++2m", "euler", "unipc"]
 class SamplingSettings(Settings):
     """How images are drawn from a base, with or without an adapter."""
 
-    sampler: SamplerName = "ddpm"
+    sampler: SamplerName = "dpm++2m"
     """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule."""
-    steps: int = Field(20, ge=1)
-    """Number of denoising steps, each one network call."""
+    steps: int = Field(10, ge=1)
+    """Number of denoising steps, each one network call. The default reaches the FID of 250 steps of ddpm, on a base and
+    on an adapter (docs/results.md)."""
     guidance_scale: float = Field(1.5, ge=0, le=100)
     """Classifier-free guidance; 1 is none (and costs half as much)."""
     batch_size: int = Field(100, ge=1)
