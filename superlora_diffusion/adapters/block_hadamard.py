@@ -4,13 +4,15 @@
     v_k = sum_p Q_kp u_p                  for each of the r blocks of y
     y_k = sqrt(b / m) H diag(D_k) v_k
 
-x is cut into c = ceil(m / b) blocks, y has r = ceil(n / b); B, D and Q are random signs (no Q where c = 1), P_p are
-permutations. Weight i of the group is entry i // r of block i mod r, so that the cut at n takes alike of all blocks.
+x is cut into c = ceil(m / b) blocks, y has r = ceil(n / b); B and D are random signs, P_p are permutations, and Q is
+the corner (c, r) of a Hadamard matrix, of signs too (no Q where c = 1). Weight i of the group is entry i // r of block i mod r, so that the cut at n takes alike of all blocks.
 
 It is a block form of the subsampled randomised Hadamard transform (Balabanov et al. 2022, arXiv 2210.11295) with two
 transforms and two diagonals of signs, as structured orthogonal features have (Yu et al. 2016, arXiv 1610.09072);
-Fastfood stacks its blocks for n > m in the same way (Le et al. 2013, section 3). With c = 1 and n = r b it is exactly
-sqrt(n / m) times an isometry. Against one Fastfood padded to a power of two it needs no n Gaussians and no permutation
+Fastfood stacks its blocks for n > m in the same way (Le et al. 2013, section 3). With n = r b, and c = 1 or r a power
+of two, it is exactly sqrt(n / m) times an isometry. Q is not drawn, since few random signs are soon dependent: of two
+blocks mixed by two pairs of them half the draws would lose one whole block. Q as it is has rank c whatever c <= r, all
+leading minors of a Hadamard matrix being other than zero, and B and D make its rows and columns random. Against one Fastfood padded to a power of two it needs no n Gaussians and no permutation
 of n, generates at most 1,024 numbers or an eighth of n too many, and each block stays in cache: O(n log b) operations
 and n + 5 m bytes of arrays.
 """
@@ -51,7 +53,7 @@ def block_side(n: int, m: int) -> int:
 def draw(n: int, m: int, seed: int, group: int) -> dict[str, Tensor]:
     """signs (c, b) int8, permutation (c, b) within a block, outer_signs (b, r) int8; for c > 1 mixing (c, r) int8.
 
-    Drawn in this order, r = ceil(n / b).
+    Drawn in this order, r = ceil(n / b); mixing is not random.
     """
     generator = generator_for("projection", seed, group)
     b = block_side(n, m)
@@ -62,12 +64,20 @@ def draw(n: int, m: int, seed: int, group: int) -> dict[str, Tensor]:
         "outer_signs": _signs((b, r), generator),
     }
     if c > 1:
-        arrays["mixing"] = _signs((c, r), generator)
+        arrays["mixing"] = _hadamard_signs(c, r)
     return arrays
 
 
 def _signs(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1
+
+
+def _hadamard_signs(rows: int, columns: int) -> torch.Tensor:
+    """The corner of Sylvester's matrix: -1 where i and j have an odd number of binary ones in common."""
+    common = torch.arange(rows)[:, None] & torch.arange(columns)
+    for shift in (32, 16, 8, 4, 2, 1):
+        common = common ^ (common >> shift)
+    return (1 - 2 * (common & 1)).to(torch.int8)
 
 
 def block_hadamard(

@@ -52,7 +52,7 @@ class AdaptedLinear(nn.Linear):
 def _add_products(output: Tensor, input: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """output + (input R) L^T, the addition as a part of the second product."""
     narrow = F.linear(input, right.t())
-    rows = torch.addmm(output.flatten(0, -2), narrow.flatten(0, -2), left.t())
+    rows = torch.addmm(output.reshape(-1, output.shape[-1]), narrow.reshape(-1, narrow.shape[-1]), left.t())
     return rows.view(output.shape)
 
 
