@@ -5,16 +5,19 @@
     y_k = sqrt(b / m) H diag(D_k) v_k
 
 x is cut into c = ceil(m / b) blocks, y has r = ceil(n / b); B and D are random signs, P_p are permutations, and Q is
-the corner (c, r) of a Hadamard matrix, of signs too (no Q where c = 1). Weight i of the group is entry i // r of block i mod r, so that the cut at n takes alike of all blocks.
+the corner (c, r) of a Hadamard matrix, of signs too (no Q where c = 1). Weight i of the group is entry i // r of block
+i mod r, so that the cut at n takes alike of all blocks.
 
 It is a block form of the subsampled randomised Hadamard transform (Balabanov et al. 2022, arXiv 2210.11295) with two
 transforms and two diagonals of signs, as structured orthogonal features have (Yu et al. 2016, arXiv 1610.09072);
 Fastfood stacks its blocks for n > m in the same way (Le et al. 2013, section 3). With n = r b, and c = 1 or r a power
-of two, it is exactly sqrt(n / m) times an isometry. Q is not drawn, since few random signs are soon dependent: of two
-blocks mixed by two pairs of them half the draws would lose one whole block. Q as it is has rank c whatever c <= r, all
-leading minors of a Hadamard matrix being other than zero, and B and D make its rows and columns random. Against one Fastfood padded to a power of two it needs no n Gaussians and no permutation
-of n, generates at most 1,024 numbers or an eighth of n too many, and each block stays in cache: O(n log b) operations
-and n + 5 m bytes of arrays.
+of two, it is exactly sqrt(n / m) times an isometry. Against one Fastfood padded to a power of two it needs no n
+Gaussians and no permutation of n, generates at most 1,024 numbers or an eighth of n too many, and each block stays in
+cache: O(n log b) operations and n + 5 m bytes of arrays.
+
+Why Q is not drawn: few random signs are often dependent (at c = r = 2 in half of all draws), and then a whole block
+of numbers is lost. A corner of a Hadamard matrix has rank c for every c <= r, because its leading minors are not
+zero; B and D make the signs of its rows and columns random.
 """
 
 from __future__ import annotations

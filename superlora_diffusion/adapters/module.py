@@ -303,7 +303,9 @@ class SuperLoRA(nn.Module):
 
     def _pin(self) -> None:
         with torch.no_grad():
-            self._pinned = self._fresh_updates(grad=False).generate_all()
+            updates = self._fresh_updates(grad=False)
+            # Products never ask for a whole update.
+            self._pinned = updates if self.config.route == "products" else updates.generate_all()
 
     def merge(self) -> None:
         """Add the update to the weights themselves. Merging twice changes nothing."""
