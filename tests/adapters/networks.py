@@ -73,6 +73,42 @@ def mixed_net(**options) -> MixedNet:
         return MixedNet(**options)
 
 
+LINEAR_WIDTH = 24
+
+
+class LinearBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.to_q = nn.Linear(LINEAR_WIDTH, LINEAR_WIDTH + 8)
+        self.to_v = nn.Linear(LINEAR_WIDTH + 8, LINEAR_WIDTH, bias=False)
+
+    def forward(self, x):
+        return x + self.to_v(nn.functional.silu(self.to_q(x)))
+
+
+class LinearNet(nn.Module):
+    """Three blocks of two Linear layers that are not square; checkpoints them when told to."""
+
+    def __init__(self, checkpointing: str | None = None):
+        super().__init__()
+        self.blocks = nn.ModuleList(LinearBlock() for _ in range(3))
+        self.checkpointing = checkpointing
+
+    def forward(self, x):
+        for block in self.blocks:
+            if self.checkpointing:
+                x = checkpoint(block, x, use_reentrant=self.checkpointing == "reentrant")
+            else:
+                x = block(x)
+        return x
+
+
+def linear_net(**options) -> LinearNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return LinearNet(**options)
+
+
 def small_unet(channels=(8, 16)) -> UNet2DModel:
     with torch.random.fork_rng():
         torch.manual_seed(12)

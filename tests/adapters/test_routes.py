@@ -7,44 +7,14 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from superlora_diffusion import SuperLoRAConfig, attach
 from superlora_diffusion.adapters import layers
 from superlora_diffusion.adapters.low_rank import products_are_cheaper
 from superlora_diffusion.errors import ConfigError
 
-from .networks import distance, fill, gradients, mixed_net, with_deltas
-
-WIDTH = 24
-
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.to_q = nn.Linear(WIDTH, WIDTH + 8)
-        self.to_v = nn.Linear(WIDTH + 8, WIDTH, bias=False)
-
-    def forward(self, x):
-        return x + self.to_v(torch.nn.functional.silu(self.to_q(x)))
-
-
-class LinearNet(nn.Module):
-    """Three blocks of two odd Linear layers; checkpoints them when told to."""
-
-    def __init__(self, checkpointing: str | None = None):
-        super().__init__()
-        self.blocks = nn.ModuleList(Block() for _ in range(3))
-        self.checkpointing = checkpointing
-
-    def forward(self, x):
-        for block in self.blocks:
-            if self.checkpointing:
-                x = checkpoint(block, x, use_reentrant=self.checkpointing == "reentrant")
-            else:
-                x = block(x)
-        return x
-
+from .networks import LINEAR_WIDTH as WIDTH
+from .networks import distance, fill, gradients, linear_net, mixed_net, with_deltas
 
 STACK = dict(groups="shape", fold="stack", order=3)
 SETTINGS = {
@@ -59,14 +29,8 @@ SETTINGS = {
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
 
 
-def net(**options) -> LinearNet:
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        return LinearNet(**options)
-
-
 def attached(setting, route, dtype=None, seed=0, **options):
-    model = net(**options)
+    model = linear_net(**options)
     if dtype is not None:
         model.to(dtype)
     adapter = attach(model, SuperLoRAConfig(**SETTINGS[setting], scale=-0.7, route=route))
@@ -118,7 +82,7 @@ def test_outputs_and_gradients_agree(setting, shape, spy):
     assert products[0].shape == (*shape, WIDTH)
     if shape != (0,):
         assert_same(products, weight)
-        plain = net()(inputs(*shape))
+        plain = linear_net()(inputs(*shape))
         assert distance(weight[0], plain) > 0.05, "the update does something"
 
 
@@ -170,7 +134,7 @@ def test_checkpointing(setting, kind, route):
 @pytest.mark.parametrize("routes", [("products", "weight"), ("weight", "products"), ("products",) * 2])
 def test_two_adapters_on_the_same_layers(routes, spy):
     def both(routes):
-        model = net()
+        model = linear_net()
         adapters = [
             attach(model, SuperLoRAConfig(**SETTINGS[setting], route=route), name=setting.replace("-", "_"))
             for setting, route in zip(("lora", "lotr"), routes, strict=True)
@@ -184,7 +148,7 @@ def test_two_adapters_on_the_same_layers(routes, spy):
     x = inputs(2, 7)
     for mine, theirs in zip(adapters, others, strict=True):
         assert_same(step(model, mine, x), step(other, theirs, x))
-    expected = with_deltas(net(), *(adapter.deltas() for adapter in adapters))
+    expected = with_deltas(linear_net(), *(adapter.deltas() for adapter in adapters))
     assert distance(model(x), expected(x)) < 1e-5
     spy.clear()
     for mine, theirs, route in zip(adapters, others, routes, strict=True):
@@ -201,7 +165,7 @@ def test_two_adapters_on_the_same_layers(routes, spy):
 @every_setting
 def test_disabled_scaled_cached_and_merged(setting, spy):
     model, adapter = attached(setting, "products")
-    base, x = net(), inputs(2, 7)
+    base, x = linear_net(), inputs(2, 7)
 
     def expected():
         return with_deltas(base, adapter.deltas())(x)
@@ -253,7 +217,7 @@ NOT_LOW_RANK = {
 
 @pytest.mark.parametrize("case", NOT_LOW_RANK)
 def test_products_are_refused_where_there_are_none(case):
-    model = net()
+    model = linear_net()
     with pytest.raises(ConfigError) as refused:
         attach(model, SuperLoRAConfig(**NOT_LOW_RANK[case], route="products"))
     assert [field for field, _ in refused.value.faults] == ["route"]
@@ -263,7 +227,7 @@ def test_products_are_refused_where_there_are_none(case):
     adapter = attach(model, SuperLoRAConfig(**NOT_LOW_RANK[case]))
     fill(adapter)
     assert not any(adapter.uses_products(index, 1) for index in range(len(adapter.targets)))
-    assert distance(model(x), with_deltas(net(), adapter.deltas())(x)) < 1e-5
+    assert distance(model(x), with_deltas(linear_net(), adapter.deltas())(x)) < 1e-5
 
 
 @pytest.mark.parametrize("targets", [["to_q", "to_v"], ["to_v", "to_k"]])
