@@ -15,6 +15,8 @@ from superlora_diffusion.adapters.hadamard import (
     transform_first_axis,
 )
 
+from .recording import Recorder
+
 SIZES = [2**bits for bits in range(12)]
 sizes = pytest.mark.parametrize("d", SIZES)
 
@@ -63,6 +65,22 @@ def test_the_fast_transform_in_one_and_in_two_levels(d, chunk, monkeypatch):
     x = numbers(d)
     assert_equals_matrix(transform(x.clone()), x)
     assert len(levels) == (2 if chunk is not None and d > chunk else 0)
+
+
+@sizes
+@pytest.mark.parametrize("chunk", [1, 2, 16, 64, 100, 512])
+def test_a_very_long_transform_in_place(d, chunk, monkeypatch):
+    monkeypatch.setattr(hadamard, "CHUNK", chunk)
+    monkeypatch.setattr(hadamard, "LONG", 1)
+    x = numbers(d)
+    given = x.clone()
+    with Recorder() as recorder:
+        found = transform(given)
+    assert_equals_matrix(found, x)
+    if d > chunk:
+        assert found.data_ptr() == given.data_ptr()
+    if d == 2048:  # pieces of a chunk or of one row or column, never a second vector
+        assert recorder.peak <= 4 * max(chunk, 64) + 2 * 16 * 16
 
 
 @sizes
