@@ -24,7 +24,7 @@ from superlora_diffusion.sampling.producer import generate
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = start(options)
-    count, steps, rounds = (50, 3, 5) if options.quick else (100, 10, 20)
+    count, steps, rounds = (50, 3, 5) if options.quick else (50, 5, 20)
     base = load_base(BaseSettings())
     base.unet.to(device).requires_grad_(
         False

@@ -61,7 +61,7 @@ class SuperLoRA(nn.Module):
         """In how many passes updates were generated."""
         self._off = 0
         self._live: Updates | list[Tensor] | None = None
-        self._pinned: Updates | None = None
+        self._pinned: Updates | list[Tensor] | None = None
         self._recomputed: tuple[int, Updates] | None = None
         # Plain attributes, so that the network is no child of its own child.
         layers = [model.get_submodule(target.name) for target in targets]
@@ -303,9 +303,9 @@ class SuperLoRA(nn.Module):
 
     def _pin(self) -> None:
         with torch.no_grad():
-            updates = self._fresh_updates(grad=False)
-            # Products never ask for a whole update.
-            self._pinned = updates if self.config.route == "products" else updates.generate_all()
+            self._pinned = self._fresh_updates(grad=False)
+            if isinstance(self._pinned, Updates) and self.config.route != "products":
+                self._pinned.generate_all()  # products never ask for a whole update
 
     def merge(self) -> None:
         """Add the update to the weights themselves. Merging twice changes nothing."""
