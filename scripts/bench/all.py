@@ -13,9 +13,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+PLOT = "benchmarks/growth.png"
 BENCHES = {
-    "step": [], "routes": ["--routes"], "generation": [], "memory": [], "sampling": [], "around": [],
-    "growth": ["--plot", "docs/benchmarks/growth.png"], "compiled": [],
+    "step-16px": ["--only", "step-16px"], "step-paper": ["--only", "step-paper"],
+    "routes": ["--routes", "--only", "step-16px"], "generation": [], "memory": [], "sampling": [], "around": [],
+    "growth": ["--plot", f"docs/{PLOT}"], "compiled": [], "counting": [],
 }  # fmt: skip
 HERE = Path(__file__).parent
 INTRODUCTION = """# Benchmarks
@@ -38,7 +40,7 @@ def main() -> None:
         if section.exists():
             print(f"{name}: {section} is there already")
             continue
-        script = HERE / f"{'step' if name == 'routes' else name}.py"
+        script = HERE / f"{'step' if '--only' in BENCHES[name] else name}.py"
         command = [
             sys.executable,
             str(script),
@@ -51,6 +53,8 @@ def main() -> None:
         subprocess.run([*command, *(["--quick"] if options.quick else [])], check=True)
     sections = [options.sections / f"{name}.md" for name in BENCHES]
     text = "\n".join(section.read_text() for section in sections if section.exists())
+    if (options.out.parent / PLOT).exists():
+        text += f"\n![Time and memory against the number of weights]({PLOT})\n"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(INTRODUCTION.format(machine=machine()) + text)
     print(f"written: {options.out}")

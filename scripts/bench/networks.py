@@ -32,7 +32,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "PEFT LoKr": ("peft", {"tuner": "lokr", "options": {"r": 8}}),
     "PEFT FourierFT": ("peft", {"tuner": "fourierft", "options": {"n_frequency": 100}}),
     "PEFT Uni-LoRA": ("peft", {"tuner": "unilora", "options": {"theta_d_length": 1000}}),
-    "LyCORIS LoKr": ("lycoris", {"algo": "lokr", "options": {"linear_dim": 8, "linear_alpha": 8, "factor": 8}}),
+    "LyCORIS LoKr": ("lycoris", {"algo": "lokr", "options": {"lora_dim": 8, "alpha": 8, "factor": 8}}),
 }  # fmt: skip
 
 

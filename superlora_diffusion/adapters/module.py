@@ -146,7 +146,7 @@ class SuperLoRA(nn.Module):
     # --- how it reaches the layers ---
 
     def before_forward(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Hook of the network: generate all updates before its first layer runs."""
+        """Hook of the network: from here on updates are generated as its layers ask for them, each once."""
         self._recomputed = None
         if self.is_off or self.is_merged:
             return None

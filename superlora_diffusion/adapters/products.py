@@ -14,6 +14,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .arithmetic import ceil_div
@@ -72,7 +73,12 @@ class KroneckerProduct(NamedTuple):
     columns: int
 
     def write(self, out: Tensor) -> None:
-        """Write the first len(out) entries, one row of left at a time."""
+        """Write the first len(out) entries: at once where they are few, else one row of left at a time."""
+        if out.shape[0] <= chunk_for(out):
+            whole = self.left[:, None, :, None] * self.right[None, :, None, :]
+            whole = whole.reshape(self.left.shape[0] * self.right.shape[0], -1)[:, : self.columns]
+            out.copy_(whole.reshape(-1)[: out.shape[0]])
+            return
         for p, part in enumerate(self._row_parts(out.shape[0])):
             here = out[part]
             rows = ceil_div(here.shape[0], self.columns)
@@ -85,10 +91,15 @@ class KroneckerProduct(NamedTuple):
 
     def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of left and right from that of the first len(grad) entries."""
+        if grad.shape[0] <= chunk_for(grad):
+            block = self._block(grad, self.left.shape[0] * self.right.shape[0])
+            block = block.view(self.left.shape[0], self.right.shape[0], *block.shape[1:])  # (P, r, Q, s)
+            left = (block * self.right[None, :, None, :]).sum((1, 3))
+            return left, (block * self.left[:, None, :, None]).sum((0, 2))
         left, right = torch.zeros_like(self.left), torch.zeros_like(self.right)
         for p, part in enumerate(self._row_parts(grad.shape[0])):
-            block = self._block(grad[part])  # (rows, Q, s)
-            rows = block.shape[0]
+            rows = ceil_div(part.stop - part.start, self.columns)
+            block = self._block(grad[part], rows)
             left[p] = (block * self.right[:rows, None, :]).sum((0, 2))
             right[:rows] += (block * self.left[p][:, None]).sum(1)
         return left, right
@@ -98,16 +109,13 @@ class KroneckerProduct(NamedTuple):
         step = self.right.shape[0] * self.columns
         return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
-    def _block(self, grad: Tensor) -> Tensor:
-        """The gradient of some entries in the shape of the rows they come from, zero where entries are dropped."""
+    def _block(self, grad: Tensor, rows: int) -> Tensor:
+        """The gradient of some entries as the rows they come from, (rows, Q, s), zero where entries are dropped."""
         q, s = self.left.shape[1], self.right.shape[1]
-        rows = ceil_div(grad.shape[0], self.columns)
         if rows * q * s == grad.shape[0]:
             return grad.view(rows, q, s)
-        filled = torch.cat([grad, grad.new_zeros(rows * self.columns - grad.shape[0])]).view(
-            rows, self.columns
-        )
-        return torch.nn.functional.pad(filled, (0, q * s - self.columns)).view(rows, q, s)
+        filled = torch.cat([grad, grad.new_zeros(rows * self.columns - grad.shape[0])])
+        return F.pad(filled.view(rows, self.columns), (0, q * s - self.columns)).view(rows, q, s)
 
 
 class Vector(NamedTuple):
