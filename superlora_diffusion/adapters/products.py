@@ -9,7 +9,7 @@ Legend: M = order, s_i = side of mode i, r_i = its rank.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -73,20 +73,20 @@ class KroneckerProduct(NamedTuple):
     columns: int
 
     def write(self, out: Tensor) -> None:
-        """Write the first len(out) entries: at once where they are few, else one row of left at a time."""
+        """Write the first len(out) entries: at once where they are few, else by tiles that stay in cache."""
         if out.shape[0] <= chunk_for(out):
             whole = self.left[:, None, :, None] * self.right[None, :, None, :]
             whole = whole.reshape(self.left.shape[0] * self.right.shape[0], -1)[:, : self.columns]
             out.copy_(whole.reshape(-1)[: out.shape[0]])
             return
-        for p, part in enumerate(self._row_parts(out.shape[0])):
-            here = out[part]
-            rows = ceil_div(here.shape[0], self.columns)
-            factors = self.left[p][:, None], self.right[:rows, None, :]
-            if rows * self.left.shape[1] * self.right.shape[1] == here.shape[0]:
-                torch.mul(*factors, out=here.view(rows, self.left.shape[1], self.right.shape[1]))
+        for p, rows, part in self._tiles(out):
+            here, right = out[part], self.right[rows, None, :]
+            if right.shape[0] * self.left.shape[1] * self.right.shape[1] == here.shape[0]:
+                torch.mul(
+                    self.left[p][:, None], right, out=here.view(-1, self.left.shape[1], self.right.shape[1])
+                )
             else:
-                block = torch.mul(*factors).reshape(rows, -1)[:, : self.columns]
+                block = (self.left[p][:, None] * right).reshape(right.shape[0], -1)[:, : self.columns]
                 here.copy_(block.reshape(-1)[: here.shape[0]])
 
     def gradients(self, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,17 +97,22 @@ class KroneckerProduct(NamedTuple):
             left = (block * self.right[None, :, None, :]).sum((1, 3))
             return left, (block * self.left[:, None, :, None]).sum((0, 2))
         left, right = torch.zeros_like(self.left), torch.zeros_like(self.right)
-        for p, part in enumerate(self._row_parts(grad.shape[0])):
-            rows = ceil_div(part.stop - part.start, self.columns)
-            block = self._block(grad[part], rows)
-            left[p] = (block * self.right[:rows, None, :]).sum((0, 2))
-            right[:rows] += (block * self.left[p][:, None]).sum(1)
+        for p, rows, part in self._tiles(grad):
+            block = self._block(grad[part], rows.stop - rows.start)
+            left[p] += (block * self.right[rows, None, :]).sum((0, 2))
+            right[rows] += (block * self.left[p][:, None]).sum(1)
         return left, right
 
-    def _row_parts(self, length: int) -> list[slice]:
-        """Which entries each row of left makes."""
-        step = self.right.shape[0] * self.columns
-        return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+    def _tiles(self, entries: Tensor) -> Iterator[tuple[int, slice, slice]]:
+        """(row of left, rows of right, the entries they make) for each tile of the first len(entries) entries."""
+        length, step = entries.shape[0], self.right.shape[0] * self.columns
+        most = max(1, chunk_for(entries) // (self.left.shape[1] * self.right.shape[1]))
+        for p, start in enumerate(range(0, length, step)):
+            stop = min(start + step, length)
+            for first in range(0, ceil_div(stop - start, self.columns), most):
+                begin = start + first * self.columns
+                end = min(begin + most * self.columns, stop)
+                yield p, slice(first, first + ceil_div(end - begin, self.columns)), slice(begin, end)
 
     def _block(self, grad: Tensor, rows: int) -> Tensor:
         """The gradient of some entries as the rows they come from, (rows, Q, s), zero where entries are dropped."""
