@@ -9,11 +9,9 @@ import warnings
 
 import torch
 from common import Record, finish, parser, ratio, start, time_paired
-from networks import OURS, attach_ours, base_16, copy_of, noise_schedule, train_targets
+from networks import OURS, attach_ours, base_16, train_targets
+from step import step_of
 from torch._dynamo.utils import counters
-
-from superlora_diffusion.training.losses import denoising_loss
-from superlora_diffusion.training.setup import adamw
 
 SETTINGS = ("lora", "lorta", "lorta, block_hadamard 0.01")
 
@@ -26,11 +24,11 @@ def main() -> None:
     network, records, works = base_16(), [], {}
     for name in SETTINGS[1:2] if options.quick else SETTINGS:
         prepare = lambda net, n=name: attach_ours(net, OURS[n])  # noqa: E731
-        compiled = step_of(network, prepare, device, backend)
+        compiled = step_of(network, 64, device, prepare, backend)
         records += graphs(name, compiled)
-        works |= {f"{name}, compiled": compiled, f"{name}, eager": step_of(network, prepare, device, None)}
+        works |= {f"{name}, compiled": compiled, f"{name}, eager": step_of(network, 64, device, prepare)}
     if not options.quick:
-        works["bare weights, compiled"] = step_of(network, train_targets, device, backend)
+        works["bare weights, compiled"] = step_of(network, 64, device, train_targets, backend)
         seconds = time_paired(works, 20, 2, device)
         for name in SETTINGS:
             taken = seconds[f"{name}, compiled"]
@@ -55,24 +53,6 @@ def graphs(name: str, step) -> list[Record]:
         Record("compile", f"{name}: graph breaks", "none", float(breaks), 0.0, 0.0, "count"),
         Record("compile", f"{name}: graphs compiled after the first step", "none", float(later), 0.0, 0.0, "count"),
     ]  # fmt: skip
-
-
-def step_of(network, prepare, device: torch.device, backend: str | None):
-    """A training step of a copy; the network is compiled where a backend is given."""
-    copied = copy_of(network, torch.device("cpu"))
-    parameters = prepare(copied)
-    copied.to(device)
-    called = copied if backend is None else torch.compile(copied, fullgraph=True, backend=backend)
-    optimizer, scheduler = adamw(parameters, lr=1e-4), noise_schedule()
-    images, noise = torch.randn(2, 64, 3, 16, 16, device=device)
-    timesteps, labels = torch.randint(0, 1000, (64,), device=device), torch.arange(64, device=device) % 10
-
-    def step() -> None:
-        denoising_loss(called, scheduler, images, labels, noise, timesteps).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 if __name__ == "__main__":

@@ -95,12 +95,17 @@ def spreads_alone(network: nn.Module, device: torch.device) -> dict[str, Callabl
 
 
 def step_of(
-    network: nn.Module, batch: int, device: torch.device, prepare: Callable[[nn.Module], list[nn.Parameter]]
+    network: nn.Module,
+    batch: int,
+    device: torch.device,
+    prepare: Callable[[nn.Module], list[nn.Parameter]],
+    backend: str | None = None,
 ) -> Callable[[], None]:
-    """One optimiser step of a copy of the network with something attached."""
+    """One optimiser step of a copy of the network with something attached, compiled whole where a backend is given."""
     copied = copy_of(network, torch.device("cpu"))
     parameters = prepare(copied)  # on the CPU, where what is drawn does not depend on the device
     copied.to(device)
+    called = copied if backend is None else torch.compile(copied, fullgraph=True, backend=backend)
     optimizer, scheduler = adamw(parameters, lr=1e-4), noise_schedule()
     generator = torch.Generator().manual_seed(0)
     size = network.config.sample_size
@@ -109,7 +114,7 @@ def step_of(
     labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
 
     def step() -> None:
-        denoising_loss(copied, scheduler, images, labels, noise, timesteps).backward()
+        denoising_loss(called, scheduler, images, labels, noise, timesteps).backward()
         optimizer.step()
         optimizer.zero_grad()
 
