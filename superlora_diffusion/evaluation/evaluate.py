@@ -21,8 +21,6 @@ from .protocol import Protocol, make_protocol, score_model
 from .records import ScoreRecord, read_scores, write_scores
 
 BASE = "base"
-RUNS_ALIKE = {"batch_size", "compile", "channels_last"}
-"""Settings of sampling that change speed and memory, and images by rounding alone."""
 
 
 @dataclass
@@ -164,9 +162,7 @@ def _protocol(source: Source, request: Request) -> Protocol:
 
 def _settings(protocol: Protocol, weights: str, base: Base) -> dict:
     """How the images are drawn and compared: what makes two records the same measurement."""
-    sampling = protocol.sampling.model_dump(exclude=RUNS_ALIKE)
-    if sampling["precision"] == "fp32":
-        del sampling["precision"]  # what records said before there was a choice
+    sampling = protocol.sampling.as_measured()
     return {**sampling, "base": base.name, "weights": weights, "real": protocol.real.content_hash[:12]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,13 @@ class SamplingSettings(Settings):
     """Compile the network by ``torch.compile``: a minute at the start, faster calls after it."""
     channels_last: bool = False
     """Keep images as rows of channels in memory. Changes speed, and images by rounding alone."""
+
+    def as_measured(self) -> dict[str, Any]:
+        """What images depend on by more than rounding, as a record of scores keeps it."""
+        told = self.model_dump(mode="json", exclude={"batch_size", "compile", "channels_last"})
+        if told["precision"] == "fp32":
+            del told["precision"]  # as records said before there was a choice
+        return told
 
     @field_validator("sampler", mode="before")
     @classmethod

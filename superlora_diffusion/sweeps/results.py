@@ -62,7 +62,7 @@ def own_scores(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
     """Whether a record's protocol is the config's. There may be fewer real images than were asked for."""
-    told, drawn = config.evaluation, config.sampling.model_dump(mode="json", exclude={"batch_size"})
+    told, drawn = config.evaluation, config.sampling.as_measured()
     guidance = record.settings.get("guidance_scale")
     if guidance == 1:  # a base without a null class is drawn without guidance, whatever was asked
         drawn["guidance_scale"] = guidance
@@ -70,6 +70,7 @@ def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
         (record.splits, record.seed) == (told.splits, told.seed)
         and record.n <= told.images
         and (told.extractor in ("auto", record.extractor) or told.extractor not in EXTRACTORS)
+        and record.settings.get("precision", "fp32") == config.sampling.precision
         and all(record.settings.get(key) == value for key, value in drawn.items())
     )
 
