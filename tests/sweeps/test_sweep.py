@@ -123,6 +123,19 @@ def test_the_row_is_of_the_scores_that_the_config_asks_for(make_sweep, sweep_her
     assert float(table(sweep.output)[0]["fid"]) == by_images[6].fid
 
 
+def test_rounded_scores_are_not_taken_for_exact_ones(make_sweep, sweep_here):
+    def fid(**settings):
+        sweep = make_sweep(set=settings)
+        sweep_here(sweep)
+        return float(table(sweep.output)[0]["fid"])
+
+    exact = fid()
+    rounded = fid(**{"sampling.precision": "bf16"})
+    assert rounded != exact
+    assert fid() == exact
+    assert fid(**{"sampling.channels_last": True}) == exact, "no other images, so nothing is scored anew"
+
+
 def test_missing_data_is_told_before_anything_runs(make_sweep, sweep_here):
     sweep = make_sweep(settings=[{"name": "a"}, {"name": "b", "set": {"data.name": "npz:nowhere.npz"}}])
     with pytest.raises(DataError, match=r"nowhere\.npz"):
