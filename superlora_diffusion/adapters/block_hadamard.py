@@ -93,8 +93,7 @@ def block_hadamard(
         n: how many entries are kept.
         signs, permutation, outer_signs, mixing: as :func:`draw` makes them.
     """
-    v = _inner(x, signs, permutation)
-    v = v if mixing is None else v @ mixing.to(v.dtype)
+    v = _mixed(_inner(x, signs, permutation), mixing, slice(None))
     return transform_first_axis(v * outer_signs).reshape(-1)[:n]
 
 
@@ -117,13 +116,11 @@ def spread(
     """Write the first len(out) entries of y, a strip of blocks at a time."""
     r = outer_signs.shape[1]
     u = _inner(x, signs, permutation)
-    rows, rest = divmod(
-        out.shape[0], r
-    )  # only so many entries of the blocks are kept, of the first ones one more
+    # Only so many entries of the blocks are kept, of the first ones one more.
+    rows, rest = divmod(out.shape[0], r)
     whole, last = out[: rows * r].view(rows, r), out[rows * r :]
     for part in _strips(outer_signs):
-        strip = _mixed(u, mixing, part) * outer_signs[:, part]
-        strip = transform_first_axis(strip)
+        strip = transform_first_axis(_mixed(u, mixing, part) * outer_signs[:, part])
         whole[:, part] = strip[:rows]
         if part.start < rest:
             kept = last[part]

@@ -130,12 +130,8 @@ def _illegal_combinations(config: SuperLoRAConfig):
         yield from _illegal_rank_list(config)
     if config.ratio < 1 and config.projection in ("none", "shuffle"):
         came = f"got {config.ratio} with projection {config.projection!r}"
-        yield (
-            "ratio",
-            (
-                f"{came}: fewer numbers than weights need projection 'block_hadamard', 'fastfood' or 'fastfood_tanh'."
-            ),
-        )
+        accepted = "'block_hadamard', 'fastfood' or 'fastfood_tanh'"
+        yield "ratio", f"{came}: fewer numbers than weights need projection {accepted}."
 
 
 def _illegal_rank_list(config: SuperLoRAConfig):

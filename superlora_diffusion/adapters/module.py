@@ -141,14 +141,18 @@ class SuperLoRA(nn.Module):
 
     def layers_of(self, unit: Unit) -> list[nn.Module]:
         """The layers whose weights a unit holds."""
-        return [self._layers[index] for index in unit.members]
+        return [self.layer_of(index) for index in unit.members]
+
+    def layer_of(self, index: int) -> nn.Module:
+        """The layer of target ``index``."""
+        return self._layers[index]
 
     # --- how it reaches the layers ---
 
     def before_forward(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Hook of the network: from here on updates are generated as its layers ask for them, each once."""
         self._recomputed = None
-        if self.is_off or self.is_merged:
+        if not self.is_active:
             return None
         if self._pinned is None:
             self._live = self._fresh_updates()

@@ -50,26 +50,26 @@ class Updates:
             self.adapter.generations += 1
 
     def drop_if_base_changed(self, index: int) -> None:
-        """Forget a unit whose weights are no longer those that the update was added to."""
-        number, _ = self.adapter.unit_of[index]
-        if self.added and number in self._units and self._bases[number] != self._marks(number):
-            del self._units[number]
+        """Forget the unit of a target whose weight is no longer the one that the update was added to."""
+        number, place = self.adapter.unit_of[index]
+        if self.added and number in self._units:
+            weight = self.adapter.layer_of(index).weight
+            if self._bases[number][place] != _mark(weight):
+                del self._units[number]
 
     def _generate(self, number: int) -> None:
         self.note_use()
         unit, bases = self.adapter.units[number], None
         if self.added:
-            bases = [layer.weight.detach() for layer in self.adapter.layers_of(unit)]
-            self._bases[number] = self._marks(number)
+            weights = [layer.weight for layer in self.adapter.layers_of(unit)]
+            bases = [weight.detach() for weight in weights]
+            self._bases[number] = [_mark(weight) for weight in weights]
         with torch.set_grad_enabled(self.grad):
             kind, scale = self.adapter.config.projection, self.adapter.scale
             settings = Settings(unit, self._arrays, kind, scale, bases)
             self._units[number] = generate_unit(settings, self._tensors)
 
-    def _marks(self, number: int) -> list[tuple]:
-        """What changes when a weight is moved, cast or written to."""
-        weights = [layer.weight for layer in self.adapter.layers_of(self.adapter.units[number])]
-        return [
-            (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
-            for weight in weights
-        ]
+
+def _mark(weight: Tensor) -> tuple:
+    """What changes when a weight is moved, cast or written to."""
+    return weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version
