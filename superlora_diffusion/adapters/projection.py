@@ -40,25 +40,19 @@ def project(kind: str, x: Tensor, n: int, arrays: Arrays) -> Tensor:
 
 
 def project_into(kind: str, x: Tensor, out: Tensor, arrays: Arrays) -> None:
-    """Write the first len(out) entries of F(x), without gradient."""
-    if kind == "none":
-        out.copy_(x[: out.shape[0]])
-    else:
-        _FAST[kind.removesuffix(_TANH)].spread(x, out, **arrays)
-        if kind.endswith(_TANH):
-            out.tanh_()
+    """Write the first len(out) entries of F(x), without gradient; for every kind but "none"."""
+    _FAST[kind.removesuffix(_TANH)].spread(x, out, **arrays)
+    if kind.endswith(_TANH):
+        out.tanh_()
 
 
 def pull_back(kind: str, grad: Tensor, x: Tensor, arrays: Arrays) -> Tensor:
-    """Gradient of x (m,) from that of the first len(grad) entries of F(x)."""
-    m = x.shape[0]
-    if kind == "none":
-        return grad if grad.shape[0] == m else torch.cat([grad, grad.new_zeros(m - grad.shape[0])])
+    """Gradient of x (m,) from that of the first len(grad) entries of F(x); for every kind but "none"."""
     if kind.endswith(_TANH):
         y = torch.empty_like(grad)
         project_into(kind, x, y, arrays)
         grad = grad * (1 - y * y)
-    return _FAST[kind.removesuffix(_TANH)].pull_back(grad, m, **arrays)
+    return _FAST[kind.removesuffix(_TANH)].pull_back(grad, x.shape[0], **arrays)
 
 
 _FAST = {"shuffle": permutation, "fastfood": fastfood, "block_hadamard": block_hadamard}
