@@ -30,7 +30,7 @@ def main() -> None:
     options = parse_options()
     device = resolve_device(options.device)
     source = open_source(options.base)
-    source.base.unet.to(device)
+    source.base.network.to(device)
     data = load_image_set(DataConfig(name=options.data), "test")
     real = prepare(data, source.base.size, 3, source.base.classes)
     extractor = load_extractor("auto", data_name=options.data, device=device)

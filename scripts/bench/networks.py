@@ -38,7 +38,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def base_16() -> UNet2DModel:
     """The embedded 16 px base."""
-    return load_base(BaseSettings()).unet
+    return load_base(BaseSettings()).network
 
 
 def paper_unet() -> UNet2DModel:

@@ -26,7 +26,7 @@ def main() -> None:
     device = start(options)
     count, steps, rounds = (50, 3, 5) if options.quick else (50, 5, 20)
     base = load_base(BaseSettings())
-    base.unet.to(device).requires_grad_(
+    base.network.to(device).requires_grad_(
         False
     )  # as with an adapter: torch takes other kernels where it is needed
     settings = SamplingSettings(steps=steps, batch_size=count, guidance_scale=1.5)
@@ -68,17 +68,17 @@ def in_bf16(base: Base, settings: SamplingSettings, device: torch.device) -> Non
 
 def with_adapter(base: Base, name: str) -> tuple[Base, object]:
     copied = copy.deepcopy(base)
-    return copied, attach(copied.unet, SuperLoRAConfig(targets=TARGETS, **OURS[name]))
+    return copied, attach(copied.network, SuperLoRAConfig(targets=TARGETS, **OURS[name]))
 
 
 def faster(base: Base, quick: bool) -> dict[str, Base]:
     """The base with what might be faster."""
     channels_last = copy.deepcopy(base)
-    channels_last.unet.to(memory_format=torch.channels_last)
+    channels_last.network.to(memory_format=torch.channels_last)
     found = {"channels_last": channels_last}
     if not quick:
         compiled = copy.deepcopy(base)
-        compiled.unet.compile()
+        compiled.network.compile()
         found["torch.compile"] = compiled
     return found
 
@@ -91,9 +91,9 @@ def network_calls(base: Base, count: int, steps: int, device: torch.device) -> C
 
     @torch.no_grad()
     def calls() -> None:
-        base.unet.eval()
+        base.network.eval()
         for time in times:
-            base.unet(images, time, class_labels=labels)
+            base.network(images, time, class_labels=labels)
 
     return calls
 

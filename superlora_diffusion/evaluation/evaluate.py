@@ -130,7 +130,7 @@ def _models(source: Source) -> Iterator[tuple[str, int, str, Callable]]:
     if source.adapter is None:
         # A network trained from nothing is a base; one that was fine-tuned whole cost all of its weights.
         fresh = source.config.base.build is not None
-        count = 0 if fresh else sum(parameter.numel() for parameter in source.base.unet.parameters())
+        count = 0 if fresh else sum(parameter.numel() for parameter in source.base.network.parameters())
         yield source.name, count, base, nullcontext
         return
     yield BASE, 0, base, source.adapter.disabled
@@ -156,7 +156,7 @@ def _protocol(source: Source, request: Request) -> Protocol:
     asked = {key: getattr(request, key) for key in names}
     given = {key: value for key, value in asked.items() if value is not None}
     settings = EvaluationSettings(**{**config.evaluation.model_dump(), **given})
-    source.base.unet.to(request.device)
+    source.base.network.to(request.device)
     return make_protocol(source.base, config, settings, request.sampling, request.real, request.device)
 
 

@@ -13,7 +13,7 @@ from ..errors import BaseModelError
 class Base:
     """What training and sampling need to know of a base."""
 
-    unet: UNet2DModel
+    network: UNet2DModel
     scheduler: DDPMScheduler
     class_names: tuple[str, ...]
     """Names of the classes that can be asked for; empty for an unconditional base."""
@@ -24,12 +24,12 @@ class Base:
     @property
     def size(self) -> int:
         """Side of the square images, in pixels."""
-        size = self.unet.config.sample_size
+        size = self.network.config.sample_size
         return int(size if isinstance(size, int) else size[0])
 
     @property
     def channels(self) -> int:
-        return int(self.unet.config.in_channels)
+        return int(self.network.config.in_channels)
 
     @property
     def classes(self) -> int | None:

@@ -139,7 +139,7 @@ def save_base(base: Base, folder: Path, card: dict[str, Any] | None = None) -> N
     meaning = {"class_names": list(base.class_names), "null_class": base.null_class}
 
     def write(partial: Path) -> None:
-        DDPMPipeline(unet=base.unet, scheduler=base.scheduler).save_pretrained(partial)
+        DDPMPipeline(unet=base.network, scheduler=base.scheduler).save_pretrained(partial)
         write_json(partial / CARD, {**meaning, **(card or {})})
 
     write_folder_atomically(folder, write)

@@ -72,7 +72,7 @@ def prepare_drawing(
             if source.config
             else Path(f"samples-{source.name}")
         )
-    source.base.unet.to(device)
+    source.base.network.to(device)
     return Drawing(source, request, settings, indices, columns, out)
 
 

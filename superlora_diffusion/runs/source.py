@@ -92,13 +92,13 @@ def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig |
     )  # loading says what is missing
     if is_peer(read_adapter_config(folder)):
         digest = base_digest(loaded)
-        return Source(name, loaded, load_peer(loaded.unet, folder), config, weights, digest)
-    return Source(name, loaded, load_adapter(loaded.unet, folder), config, weights)
+        return Source(name, loaded, load_peer(loaded.network, folder), config, weights, digest)
+    return Source(name, loaded, load_adapter(loaded.network, folder), config, weights)
 
 
 def base_digest(base: Base) -> str:
     """The first 12 hex digits of sha256 over a base's weights; not while an adapter is merged."""
-    return exact_digest(base.unet.state_dict())
+    return exact_digest(base.network.state_dict())
 
 
 def _digest(file: Path) -> str:

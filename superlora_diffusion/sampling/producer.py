@@ -82,9 +82,9 @@ def generate_batches(
 def _batches(
     base: Base, labels: Tensor | None, count: int, settings: SamplingSettings, seed: int, first: int
 ) -> Iterator[np.ndarray]:
-    was_training = base.unet.training
-    speed_up(base.unet, settings.channels_last, settings.compile)
-    base.unet.eval()
+    was_training = base.network.training
+    speed_up(base.network, settings.channels_last, settings.compile)
+    base.network.eval()
     try:
         for start in range(0, count, settings.batch_size):
             stop = min(start + settings.batch_size, count)
@@ -92,7 +92,7 @@ def _batches(
             part = None if labels is None else labels[start:stop]
             yield to_uint8(_denoise(base, part, generators, settings))
     finally:
-        base.unet.train(was_training)
+        base.network.train(was_training)
 
 
 def _checked_classes(base: Base, classes: np.ndarray | None, count: int) -> Tensor | None:
@@ -117,7 +117,7 @@ def _denoise(
 ) -> Tensor:
     """One batch of images (B, C, H, W) in [-1, 1]."""
     scheduler = make_scheduler(settings.sampler, base.scheduler, settings.steps)
-    device, dtype = base.unet.device, base.unet.dtype
+    device, dtype = base.network.device, base.network.dtype
     shape = (base.channels, base.size, base.size)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     images = noise.to(device) * scheduler.init_noise_sigma
@@ -134,11 +134,11 @@ def _denoise(
 def _predict(base: Base, images: Tensor, timestep: Tensor, labels: Tensor | None, scale: float) -> Tensor:
     """The network's prediction, guided: both halves in one batch, and no second half at scale 1."""
     if labels is None:
-        return base.unet(images, timestep).sample
+        return base.network(images, timestep).sample
     if scale == 1:
-        return base.unet(images, timestep, class_labels=labels).sample
+        return base.network(images, timestep, class_labels=labels).sample
     both = torch.cat([torch.full_like(labels, base.null_class), labels])
-    unconditional, conditional = base.unet(
+    unconditional, conditional = base.network(
         images.repeat(2, 1, 1, 1), timestep, class_labels=both
     ).sample.chunk(2)
     return guide(unconditional, conditional, scale)

@@ -74,7 +74,7 @@ def _times(steps: int, every: int) -> int:
 
 def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[float, float]:
     """(seconds of a training step, seconds of a network call for each image), the best of three."""
-    network = base.unet.to(device)
+    network = base.network.to(device)
     network.requires_grad_(True)
     step = min(
         _timed(lambda: _call(network, base, config.train.batch_size, device).square().mean().backward())

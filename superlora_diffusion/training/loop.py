@@ -121,12 +121,12 @@ class Trainer:
         self.data = load_data(config, self.base)
         self.trainee = make_trainee(config, self.base)
         if config.train.gradient_checkpointing:
-            self.base.unet.enable_gradient_checkpointing()
-        self.base.unet.to(accelerator.device)
-        speed_up(self.base.unet, config.train.channels_last, config.train.compile)
+            self.base.network.enable_gradient_checkpointing()
+        self.base.network.to(accelerator.device)
+        speed_up(self.base.network, config.train.channels_last, config.train.compile)
         self.parameters = list(self.trainee.parameters.values())
         optimizer = make_optimizer(config, self.parameters)
-        self.network, self.optimizer = accelerator.prepare(self.base.unet, optimizer)
+        self.network, self.optimizer = accelerator.prepare(self.base.network, optimizer)
         self.ema = make_ema(config, self.parameters)
         self.validation = make_validation(config, self.data, self.base)
         every = config.evaluation.every

@@ -24,12 +24,12 @@ def count_trained(config: RunConfig, base: Base) -> int:
     if config.is_peer:
         return _attach_to_copy(config, base).num_parameters
     if config.method == "full":
-        return sum(parameter.numel() for parameter in base.unet.parameters())
-    return count_parameters(config.adapter, find_targets(base.unet, config.adapter))
+        return sum(parameter.numel() for parameter in base.network.parameters())
+    return count_parameters(config.adapter, find_targets(base.network, config.adapter))
 
 
 def _attach_to_copy(config: RunConfig, base: Base) -> Peer:
-    return attach_peer(copy.deepcopy(base.unet), config.method, config.peer_settings, config.seed)
+    return attach_peer(copy.deepcopy(base.network), config.method, config.peer_settings, config.seed)
 
 
 def describe_plan(config: RunConfig) -> dict[str, Any]:
@@ -41,9 +41,9 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
     base = load_or_build_base(config)
     peer = _attach_to_copy(config, base) if config.is_peer else None
     if peer is not None:
-        targets = [describe(name, base.unet.get_submodule(name)) for name in peer.attached.layers]
+        targets = [describe(name, base.network.get_submodule(name)) for name in peer.attached.layers]
     else:
-        targets = find_targets(base.unet, config.adapter) if config.method == "superlora" else []
+        targets = find_targets(base.network, config.adapter) if config.method == "superlora" else []
     return {
         "method": config.method,
         "trains": peer.what if peer else WHAT[config.method],

@@ -98,13 +98,13 @@ def load_or_build_base(config: RunConfig) -> Base:
 def make_trainee(config: RunConfig, base: Base) -> Trainee:
     """Attach the adapter or the peer, or make every weight of the network trainable."""
     if config.method == "superlora":
-        adapter = attach(base.unet, config.adapter)
+        adapter = attach(base.network, config.adapter)
         return Trainee(base, adapter, dict(adapter.named_parameters()), WHAT["superlora"])
     if config.is_peer:
-        peer = attach_peer(base.unet, config.method, config.peer_settings, config.seed)
+        peer = attach_peer(base.network, config.method, config.peer_settings, config.seed)
         return Trainee(base, peer, peer.parameters, peer.what, peer.notes)
-    base.unet.requires_grad_(True)
-    return Trainee(base, None, dict(base.unet.named_parameters()), WHAT["full"])
+    base.network.requires_grad_(True)
+    return Trainee(base, None, dict(base.network.named_parameters()), WHAT["full"])
 
 
 def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:

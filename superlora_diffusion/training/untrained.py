@@ -11,4 +11,4 @@ def untrained_loss(config: RunConfig, device: str | None = None) -> float:
     """Validation loss of a run's base as it is, on the run's own held-out problems."""
     base, place = load_or_build_base(config), resolve_device(device)
     validation = make_validation(config, load_data(config, base), base)
-    return validation.loss(base.unet.to(place), place)
+    return validation.loss(base.network.to(place), place)

@@ -37,7 +37,7 @@ def said(*words):
 
 
 def save(folder, scale=1.0, card=CARD, **fields):
-    adapter = attach(make_base().unet, SuperLoRAConfig(**fields))
+    adapter = attach(make_base().network, SuperLoRAConfig(**fields))
     adapter.set_scale(scale)
     adapter.save_pretrained(folder, card=card)
 
@@ -54,7 +54,7 @@ def place(tmp_path_factory):
     save(folder / "products", variant="lora", route="products", scale=1.0)
     save(folder / "weight", variant="lora", route="weight")
     save(folder / "kernels", targets=["conv1"], groups="weight", fold="none")
-    attach_peer(make_base().unet, "bitfit", None, 0).save(folder / "bitfit", CARD)
+    attach_peer(make_base().network, "bitfit", None, 0).save(folder / "bitfit", CARD)
     return folder
 
 

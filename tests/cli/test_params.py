@@ -97,7 +97,7 @@ def test_json_counts_what_is_really_attached(variant, place):
     overrides = (f"adapter.variant={variant}", "adapter.targets=[to_q,to_k,to_v,to_out.0]")
     counted = json.loads(said("--config", config, "--json", *overrides))
     adapter = attach(
-        load_base(BaseSettings(path=str(place / "base"))).unet, load_config(config, overrides).adapter
+        load_base(BaseSettings(path=str(place / "base"))).network, load_config(config, overrides).adapter
     )
     assert counted["parameters"] == adapter.num_parameters == check_equation(counted["formula"])
     assert evaluate(counted["products"]) == adapter.num_parameters
@@ -157,7 +157,7 @@ def test_every_line_of_a_list_loads_and_counts_as_said(place):
     listed = json.loads(said("--budget", "700", "--model", base, "--json", "--top", 30))
     assert listed["train"] == f"superlora-diff train --config demo output=runs/mine base.path={base}"
     assert len(listed["settings"]) == 30 and listed["fitting"] > 30
-    unet = load_base(BaseSettings(path=base)).unet
+    unet = load_base(BaseSettings(path=base)).network
     counts = []
     for row in listed["settings"]:
         words = shlex.split(f"{listed['train']} {shlex.join(row['overrides'])}")
@@ -173,7 +173,7 @@ def test_every_line_of_a_list_loads_and_counts_as_said(place):
 
 
 def test_the_printed_list_can_be_pasted(place):
-    config, base = str(place / "mine.yaml"), load_base(BaseSettings(path=str(place / "base"))).unet
+    config, base = str(place / "mine.yaml"), load_base(BaseSettings(path=str(place / "base"))).network
     text = said(
         "-c", config, "--budget", "1e3", "--families", "lora,lotr,lorta", "--top", 5, "adapter.targets=[to_k]"
     )

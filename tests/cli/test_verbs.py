@@ -195,7 +195,7 @@ def test_an_adapter_on_another_base_warns_in_one_line(here, tmp_path):
 
     other = make_base()
     with torch.no_grad():
-        for parameter in other.unet.parameters():
+        for parameter in other.network.parameters():
             parameter.add_(torch.randn_like(parameter))
     save_base(other, tmp_path / "other")
     words = (

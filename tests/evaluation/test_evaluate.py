@@ -179,7 +179,7 @@ def test_a_base_fine_tuned_whole_is_one_record_with_all_its_weights(scored, plac
     from superlora_diffusion.runs.source import open_source
 
     (record,) = scored("full")
-    count = sum(parameter.numel() for parameter in open_source(str(place / "full")).base.unet.parameters())
+    count = sum(parameter.numel() for parameter in open_source(str(place / "full")).base.network.parameters())
     assert (record.name, record.parameters) == ("full", count) and count > 1000 and len(scored.drawn) == 1
 
 

@@ -25,16 +25,18 @@ PAPER = {
 def test_the_papers_network_has_its_attention_and_its_classes():
     base = build_base(BuildSettings(unet=PAPER), tuple("0123456789"))
     weights = {
-        name: p for name, p in base.unet.named_parameters() if name.endswith(("to_q.weight", "to_v.weight"))
+        name: p
+        for name, p in base.network.named_parameters()
+        if name.endswith(("to_q.weight", "to_v.weight"))
     }
     assert len(weights) == 42 and sum(p.numel() for p in weights.values()) == 565_248
-    assert base.unet.class_embedding.weight.shape == (11, 256)
+    assert base.network.class_embedding.weight.shape == (11, 256)
     assert (base.size, base.classes, base.null_class) == (32, 10, 10)
     assert base.scheduler.alphas_cumprod[-1] == 0 and base.scheduler.config.prediction_type == "v_prediction"
 
 
 def test_the_seed_decides_the_weights():
-    first, second, third = (_build(seed).unet.conv_in.weight for seed in (1, 1, 2))
+    first, second, third = (_build(seed).network.conv_in.weight for seed in (1, 1, 2))
     assert torch.equal(first, second) and not torch.equal(first, third)
 
 
@@ -46,9 +48,9 @@ def _build(seed):
 def test_names_of_the_settings_win_and_the_null_class_can_be_left_out():
     base = build_base(BuildSettings(unet=UNET, class_names=("x", "y"), null_class=False), NAMES)
     assert base.class_names == ("x", "y") and base.null_class is None
-    assert base.unet.config.num_class_embeds == 2
+    assert base.network.config.num_class_embeds == 2
     free = build_base(BuildSettings(unet=UNET, class_names=()), NAMES)
-    assert free.classes is None and free.unet.config.num_class_embeds is None
+    assert free.classes is None and free.network.config.num_class_embeds is None
 
 
 def test_unknown_arguments_are_all_named_with_the_nearest():

@@ -25,16 +25,16 @@ def test_channels_last_lays_out_kernels_and_draws_the_same_images():
     base = make_base()
     plain = draw(base)
     assert np.ptp(plain) > 50
-    kernel = base.unet.conv_in.weight
+    kernel = base.network.conv_in.weight
     assert not kernel.is_contiguous(memory_format=torch.channels_last)
     turned = draw(base, channels_last=True)
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     assert np.abs(turned - plain).max() <= 1
-    assert list(base.unet.state_dict()) == list(make_base().unet.state_dict())
+    assert list(base.network.state_dict()) == list(make_base().network.state_dict())
 
 
 def test_nothing_is_changed_that_was_not_asked_for():
-    network = make_base().unet
+    network = make_base().network
     speed_up(network, channels_last=False, compile=False)
     assert network._compiled_call_impl is None
     assert network.conv_in.weight.is_contiguous()
@@ -45,7 +45,7 @@ def test_bf16_is_near_and_not_the_same():
     plain, rounded = draw(base), draw(base, precision="bf16")
     assert not np.array_equal(plain, rounded)
     assert np.abs(plain - rounded).mean() < 2
-    assert base.unet.dtype == torch.float32
+    assert base.network.dtype == torch.float32
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo's own
@@ -56,19 +56,19 @@ def test_a_compiled_network_with_an_adapter_draws_the_same_images_and_is_compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_with(self, backend="aot_eager"))
     monkeypatch.setattr(execution.shutil, "which", lambda name: "/usr/bin/g++")
     base = make_base()
-    adapter = attach(base.unet, SuperLoRAConfig(variant="lorta"))
+    adapter = attach(base.network, SuperLoRAConfig(variant="lorta"))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(0.3)
     plain = draw(base)
     assert np.abs(plain - draw(make_base())).max() > 5, "the adapter does something"
     compiled = draw(base, compile=True)
-    built = base.unet._compiled_call_impl
+    built = base.network._compiled_call_impl
     assert built is not None
     assert np.abs(compiled - plain).max() <= 1
     with torch.compiler.set_stance("fail_on_recompile"):
         assert np.array_equal(draw(base, compile=True), compiled)
-    assert base.unet._compiled_call_impl is built
+    assert base.network._compiled_call_impl is built
 
 
 def test_without_a_compiler_it_is_said(monkeypatch):

@@ -117,7 +117,7 @@ def test_pipelines_and_networks_as_folders(kind, arguments, place, tmp_path):
 def test_bases_have_the_targets_of_the_loaded_ones(tmp_path):
     folder = write_base(tmp_path / "base")
     for path in (str(folder), EMBEDDED_BASE):
-        loaded = load_base(BaseSettings(path=path)).unet
+        loaded = load_base(BaseSettings(path=path)).network
         network = on_meta(path)
         assert find_targets(network, QKV) == find_targets(loaded, QKV)
         shapes = {name: value.shape for name, value in loaded.state_dict().items()}
@@ -127,7 +127,7 @@ def test_bases_have_the_targets_of_the_loaded_ones(tmp_path):
 def test_a_fresh_network():
     build = {"unet": {**UNET, "block_out_channels": [8, 16]}, "class_names": ["ash", "birch", "cedar", "oak"]}
     network = network_on_meta(BaseSettings(path=None, build=build))
-    expected = {name: value.shape for name, value in make_base().unet.state_dict().items()}
+    expected = {name: value.shape for name, value in make_base().network.state_dict().items()}
     assert {name: value.shape for name, value in network.state_dict().items()} == expected
     with pytest.raises(ConfigError, match="Did you mean 'sample_size'"):
         network_on_meta(BaseSettings(path=None, build={"unet": {"sample_siz": 8}}))

@@ -29,7 +29,7 @@ def test_a_saved_base_comes_back_whole(tmp_path):
     base = make_base()
     save_base(base, tmp_path / "base", {"data": {"name": "leaves"}})
     back = load(tmp_path / "base")
-    assert same_weights(base.unet, back.unet)
+    assert same_weights(base.network, back.network)
     assert json.loads(back.scheduler.to_json_string()) == json.loads(base.scheduler.to_json_string())
     assert (back.class_names, back.null_class) == (NAMES, 4)
     assert (back.size, back.channels, back.classes, back.name) == (8, 3, 4, str(tmp_path / "base"))
@@ -40,7 +40,7 @@ def test_diffusers_itself_reads_what_is_written(tmp_path):
     base = make_base()
     save_base(base, tmp_path / "base")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "base")
-    assert same_weights(base.unet, pipeline.unet)
+    assert same_weights(base.network, pipeline.unet)
     assert pipeline.scheduler.config.rescale_betas_zero_snr
     assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.pt"))
 
@@ -68,7 +68,7 @@ def test_the_embedded_base_says_what_its_classes_mean():
     assert base.scheduler.config.prediction_type == "v_prediction" and base.scheduler.alphas_cumprod[-1] == 0
     noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        one, other = (base.unet(noise, 500, class_labels=torch.tensor([c, c])).sample for c in (1, 8))
+        one, other = (base.network(noise, 500, class_labels=torch.tensor([c, c])).sample for c in (1, 8))
     assert one.isfinite().all() and (one - other).abs().max() > 1e-3
 
 
@@ -81,9 +81,9 @@ def test_a_hub_id_is_found_in_the_local_cache(tmp_path, monkeypatch):
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
     base = load("someone/trees")
-    assert same_weights(base.unet, make_base().unet) and base.name == "someone/trees"
+    assert same_weights(base.network, make_base().network) and base.name == "someone/trees"
     assert base.class_names == NAMES
-    assert same_weights(load("someone/trees", revision=commit).unet, base.unet)
+    assert same_weights(load("someone/trees", revision=commit).network, base.network)
     with pytest.raises(BaseModelError, match=r"'someone/bushes' is no local folder.*hub did not give it"):
         load("someone/bushes")
 
@@ -182,6 +182,6 @@ def test_a_near_miss_is_suggested():
 
 def test_half_precision_files_load_as_fp32(tmp_path):
     base = make_base(schedule=ZERO_SNR)
-    base.unet.half()
+    base.network.half()
     save_base(base, tmp_path / "base")
-    assert load(tmp_path / "base").unet.dtype == torch.float32
+    assert load(tmp_path / "base").network.dtype == torch.float32

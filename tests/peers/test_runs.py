@@ -75,13 +75,13 @@ def test_what_trains_is_said_counted_and_stored(method, place):
 )
 def test_counting_leaves_the_base_untouched(sections, tmp_path):
     base = make_base()
-    before = {name: value.clone() for name, value in base.unet.state_dict().items()}
-    flags = [p.requires_grad for p in base.unet.parameters()]
+    before = {name: value.clone() for name, value in base.network.state_dict().items()}
+    flags = [p.requires_grad for p in base.network.parameters()]
     state = torch.random.get_rng_state()
     assert count_trained(run_config(tmp_path, **sections), base) > 0
-    after = base.unet.state_dict()
+    after = base.network.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in before)
-    assert flags == [p.requires_grad for p in base.unet.parameters()]
+    assert flags == [p.requires_grad for p in base.network.parameters()]
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -159,7 +159,7 @@ def test_mixed_precision_trains_the_tuner_whose_gradients_pass_a_hook(place, tmp
 def test_a_peer_on_another_base_warns_and_keeps_its_numbers(place, tmp_path):
     other = make_base()
     with torch.no_grad():
-        for parameter in other.unet.parameters():
+        for parameter in other.network.parameters():
             parameter.add_(torch.randn_like(parameter))
     save_base(other, tmp_path / "other")
     with pytest.warns(UserWarning, match="was trained on another base"):
@@ -170,8 +170,8 @@ def test_a_peer_on_another_base_warns_and_keeps_its_numbers(place, tmp_path):
 
 def test_a_peer_is_no_adapter_of_ours_and_a_broken_one_is_named(place, tmp_path):
     with pytest.raises(AdapterError, match="method 'bitfit'; open it with load_peer"):
-        load_adapter(make_base().unet, place / "bitfit" / "adapter")
-    other = make_base(block_out_channels=(8, 24)).unet
+        load_adapter(make_base().network, place / "bitfit" / "adapter")
+    other = make_base(block_out_channels=(8, 24)).network
     with pytest.raises(
         AdapterError, match=r"adapter_model.safetensors does not fit: .* is \(16,\), expected \(24,\)"
     ):
@@ -179,7 +179,7 @@ def test_a_peer_is_no_adapter_of_ours_and_a_broken_one_is_named(place, tmp_path)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (tmp_path / name).write_bytes((place / "peft" / "adapter" / name).read_bytes())
     with pytest.raises(AdapterError, match=r"fixed.safetensors cannot be read"):
-        load_peer(make_base().unet, tmp_path)
+        load_peer(make_base().network, tmp_path)
 
 
 def test_without_the_library_the_extra_is_named_and_the_others_work(place, monkeypatch):

@@ -73,7 +73,7 @@ def test_the_scales_of_difffit_scale_what_a_block_adds_to_its_input():
 
 
 def test_difffit_without_classes_has_no_embedding():
-    unconditional = make_base(classes=0).unet
+    unconditional = make_base(classes=0).network
     peer = attach_peer(unconditional, "difffit", None, 0)
     assert peer.num_parameters == COUNTS["difffit"] - EMBEDDING and "class embedding" not in peer.what
 

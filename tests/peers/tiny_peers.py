@@ -17,7 +17,7 @@ SHAPES = [(16, 16)] * 8
 
 def network() -> nn.Module:
     """The tiny base's network, the same at each call."""
-    return make_base().unet
+    return make_base().network
 
 
 def peft(tuner: str, seed: int = 3, targets=("to_q", "to_v"), on=None, **options) -> Peer:

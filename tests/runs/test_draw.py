@@ -217,7 +217,7 @@ def test_the_digest_of_a_base_sees_its_weights_and_no_adapter(place):
     source = open_source(str(place / "run"))
     assert base_digest(source.base) == base_digest(make_base()) and len(base_digest(source.base)) == 12
     with torch.no_grad():
-        source.base.unet.conv_out.bias[0] += 1e-6
+        source.base.network.conv_out.bias[0] += 1e-6
     assert base_digest(source.base) != base_digest(make_base())
 
 

@@ -164,7 +164,7 @@ def test_cost_decides_for_auto_alone(setting, depends, tmp_path):
 
 
 def test_a_peer_has_no_routes(tmp_path):
-    peer = attach_peer(make_base().unet, "peft", PeftSettings(tuner="vera", options={"r": 8}), 0)
+    peer = attach_peer(make_base().network, "peft", PeftSettings(tuner="vera", options={"r": 8}), 0)
     peer.save(tmp_path, CARD)
     found = inspect_adapter(tmp_path)
     assert (found.method, found.name, found.parameters) == ("peft", peer.what, peer.num_parameters)

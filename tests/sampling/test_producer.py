@@ -80,13 +80,13 @@ def test_scale_one_costs_half(scale, halves):
     full, rest = [0, 1], [1]
     if halves == 2:
         full, rest = [2, 2, *full], [2, *rest]
-    assert base.unet.calls == [full] * 4 + [rest] * 4
+    assert base.network.calls == [full] * 4 + [rest] * 4
 
 
 def test_an_unconditional_base_is_asked_without_classes():
     base = normal_base(means=(0.3,), classes=0)
     images = generate(base, None, 2, SamplingSettings(steps=5, guidance_scale=4))
-    assert base.unet.calls == [[]] * 5
+    assert base.network.calls == [[]] * 5
     assert np.abs(images - pixels(0.3)).max() <= 1
 
 
@@ -140,13 +140,13 @@ def test_bytes_are_rounded_and_clamped():
 
 
 def test_progress_counts_images_and_the_mode_is_restored(tiny):
-    tiny.unet.train()
+    tiny.network.train()
     done = []
     generate(tiny, np.zeros(5, dtype=int), 5, SamplingSettings(steps=1, batch_size=2), on_batch=done.append)
-    assert done == [2, 2, 1] and tiny.unet.training
-    tiny.unet.eval()
+    assert done == [2, 2, 1] and tiny.network.training
+    tiny.network.eval()
     generate(tiny, np.zeros(1, dtype=int), 1, SamplingSettings(steps=1))
-    assert not tiny.unet.training
+    assert not tiny.network.training
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ def test_heun_is_refused_with_the_reason():
 def test_a_half_precision_base_samples():
     base = make_base()
     full = generate(base, np.arange(4), 4, SamplingSettings(steps=3)).astype(int)
-    base.unet.to(torch.bfloat16)
+    base.network.to(torch.bfloat16)
     half = generate(base, np.arange(4), 4, SamplingSettings(steps=3)).astype(int)
     assert 0 < np.abs(full - half).mean() < 5

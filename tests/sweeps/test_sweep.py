@@ -365,5 +365,5 @@ def test_a_cell_of_method_full_is_scored_and_counts_every_weight(make_sweep, swe
     assert not result.failed
     (row,) = table(make_sweep().output)
     assert float(row["fid"]) > 0 and row["family"] == "full"
-    unet = load_base(BaseSettings(path=str(place / "base"))).unet
+    unet = load_base(BaseSettings(path=str(place / "base"))).network
     assert int(row["parameters"]) == sum(weight.numel() for weight in unet.parameters())

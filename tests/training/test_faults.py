@@ -94,7 +94,7 @@ def test_a_real_shortage_in_the_network_is_explained(config, train, monkeypatch)
 
     def greedy(settings):
         base = real(settings)
-        base.unet.register_forward_pre_hook(lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
+        base.network.register_forward_pre_hook(lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
         return base
 
     monkeypatch.setattr(setup, "load_base", greedy)

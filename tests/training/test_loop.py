@@ -31,8 +31,8 @@ def test_an_adapter_learns_and_the_base_stays_bit_identical(config, train, place
     train(config(train={"steps": 150, "batch_size": 16, "learning_rate": 3e-2, "lr_schedule": "constant"}))
     losses = list(metrics(train.last.folder, "validation_loss").values())
     assert losses[-1] < 0.97 * losses[0]
-    disk = load_base(BaseSettings(path=str(place / "base"))).unet.state_dict()
-    trained = train.last.base.unet.state_dict()
+    disk = load_base(BaseSettings(path=str(place / "base"))).network.state_dict()
+    trained = train.last.base.network.state_dict()
     assert disk.keys() == trained.keys() and all(torch.equal(disk[name], trained[name]) for name in disk)
     numbers = load_file(train.last.folder.adapter / "adapter_model.safetensors")
     assert all(value.abs().max() > 0 for value in numbers.values())
@@ -48,7 +48,7 @@ def test_full_training_learns_and_leaves_a_plain_base(config, train):
     back = load_base(BaseSettings(path=str(train.last.folder.base)))
     assert back.class_names == NAMES and back.null_class == 4
     assert json.loads((train.last.folder.base / "superlora_base.json").read_text())["training"]["steps"] == 60
-    held_out = train.last.validation.loss(back.unet, torch.device("cpu"))
+    held_out = train.last.validation.loss(back.network, torch.device("cpu"))
     assert held_out == pytest.approx(losses[-1], rel=1e-6)
 
 
@@ -56,7 +56,7 @@ def test_a_base_is_built_from_the_config_with_the_datas_classes(config, train):
     build = {"unet": {**UNET, "block_out_channels": [8, 16]}, "noise_schedule": ZERO_SNR}
     train(config(method="full", base={"path": None, "build": build}))
     back = load_base(BaseSettings(path=str(train.last.folder.base)))
-    assert back.class_names == NAMES and back.unet.config.num_class_embeds == 5
+    assert back.class_names == NAMES and back.network.config.num_class_embeds == 5
 
 
 def test_the_moving_average_is_saved_and_validated(config, train, monkeypatch, place):
@@ -78,8 +78,8 @@ def test_the_moving_average_is_saved_and_validated(config, train, monkeypatch, p
         torch.testing.assert_close(saved[name], mine, rtol=1e-5, atol=1e-7)
         assert (saved[name] - last).abs().max() > 1e-3
     base = load_base(BaseSettings(path=str(place / "base")))
-    load_adapter(base.unet, train.last.folder.adapter)
-    held_out = train.last.validation.loss(base.unet, torch.device("cpu"))
+    load_adapter(base.network, train.last.folder.adapter)
+    held_out = train.last.validation.loss(base.network, torch.device("cpu"))
     assert metrics(train.last.folder, "validation_loss")[9] == pytest.approx(held_out, rel=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_gradient_checkpointing_gives_the_same_numbers(config, train):
     saved = []
     for name, on in (("without", False), ("with", True)):
         train(config(name, train={"steps": 4, "batch_size": 4, "gradient_checkpointing": on}))
-        assert train.last.base.unet.is_gradient_checkpointing is on
+        assert train.last.base.network.is_gradient_checkpointing is on
         saved.append(load_file(train.last.folder.adapter / "adapter_model.safetensors"))
     for name, value in saved[0].items():
         torch.testing.assert_close(saved[1][name], value, rtol=1e-4, atol=1e-6)
@@ -213,7 +213,7 @@ def test_a_dry_run_counts_what_trains(config, train, method):
     if method == "superlora":
         saved = load_file(train.last.folder.adapter / "adapter_model.safetensors")
         assert plan["parameters"] == sum(value.numel() for value in saved.values())
-        named = dict(train.last.base.unet.named_modules())
+        named = dict(train.last.base.network.named_modules())
         assert plan["target_weights"] == sum(named[t["name"]].weight.numel() for t in plan["targets"])
     assert plan["learning_rate"] == made.learning_rate
 

@@ -25,24 +25,26 @@ def test_it_is_the_mean_over_single_images_whatever_the_chunks(base, monkeypatch
     held_out = problems(base)
     with torch.no_grad():
         single = [
-            denoising_loss(base.unet, base.scheduler, image[None], label[None], noise[None], t[None]).item()
+            denoising_loss(
+                base.network, base.scheduler, image[None], label[None], noise[None], t[None]
+            ).item()
             for image, label, noise, t in zip(
                 held_out.images, held_out.labels, held_out.noise, held_out.timesteps, strict=True
             )
         ]
-    losses = [held_out.loss(base.unet, torch.device("cpu"))]
+    losses = [held_out.loss(base.network, torch.device("cpu"))]
     monkeypatch.setattr(validation, "_CHUNK", 4)
-    losses.append(held_out.loss(base.unet, torch.device("cpu")))
+    losses.append(held_out.loss(base.network, torch.device("cpu")))
     assert losses == pytest.approx([sum(single) / 11] * 2, rel=1e-5)
     assert min(single) < 0.9 * max(single)
 
 
 def test_it_repeats_exactly_and_follows_its_seed(base):
     torch.manual_seed(1)
-    first = problems(base).loss(base.unet, torch.device("cpu"))
+    first = problems(base).loss(base.network, torch.device("cpu"))
     torch.manual_seed(2)
-    assert problems(base).loss(base.unet, torch.device("cpu")) == first
-    assert problems(base, seed=4).loss(base.unet, torch.device("cpu")) != first
+    assert problems(base).loss(base.network, torch.device("cpu")) == first
+    assert problems(base, seed=4).loss(base.network, torch.device("cpu")) != first
 
 
 def test_timesteps_cover_the_schedule_evenly_in_no_order(base):
@@ -54,7 +56,7 @@ def test_timesteps_cover_the_schedule_evenly_in_no_order(base):
 
 def test_the_networks_mode_is_left_as_it_was(base):
     for training in (True, False):
-        base.unet.train(training)
-        problems(base).loss(base.unet, torch.device("cpu"))
-        assert base.unet.training is training
-        assert all(parameter.grad is None for parameter in base.unet.parameters())
+        base.network.train(training)
+        problems(base).loss(base.network, torch.device("cpu"))
+        assert base.network.training is training
+        assert all(parameter.grad is None for parameter in base.network.parameters())
