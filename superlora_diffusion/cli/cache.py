@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .common import AsJson, print_json
+from .completion import cache_kinds
 
 _cache = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +42,10 @@ def ls(as_json: AsJson = False) -> None:
 )
 def clear(
     kind: Annotated[
-        str | None, typer.Argument(help="features, synthdigits or torchvision.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="features, synthdigits or torchvision.", autocompletion=cache_kinds, show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

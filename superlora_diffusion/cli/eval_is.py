@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+from .completion import data_names, extractors, samplers
 
 _HELP = """Score runs: Inception Score, its distance to the real images' score, FID, KID, precision, recall, accuracy.
 
@@ -47,15 +48,18 @@ def eval_is(
     seed: Annotated[int | None, typer.Option(help="Seed of the images and of the shuffle.")] = None,
     extractor: Annotated[
         str | None,
-        typer.Option(help="auto, digits, inception, dinov2, clip, or a folder by extractor train."),
+        typer.Option(help=_EXTRACTOR, autocompletion=extractors),
     ] = None,
-    extractor_path: Annotated[
-        str | None, typer.Option(help="Weights of the extractor; for dinov2 and clip a folder or a hub id.")
-    ] = None,
+    extractor_path: Annotated[str | None, typer.Option(help=_EXTRACTOR_PATH)] = None,
     real: Annotated[
-        str | None, typer.Option(help="Data set whose test split is compared with; the run's own.")
+        str | None,
+        typer.Option(
+            help="Data set whose test split is compared with; the run's own.", autocompletion=data_names
+        ),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.", autocompletion=samplers)
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     plot: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .common import AsJson, Quiet, Verbose, print_json, set_verbosity
+from .completion import data_names
 
 _extractor = typer.Typer(no_args_is_help=True, help="Make extractors: what scores see images by.")
 
@@ -35,7 +36,12 @@ def register(app: typer.Typer) -> None:
 @_extractor.command("train", help=_HELP)
 def train(
     data: Annotated[
-        str, typer.Option(help="A data set by name, or imagefolder:PATH, npz:PATH.", show_default=False)
+        str,
+        typer.Option(
+            help="A data set by name, or imagefolder:PATH, npz:PATH.",
+            autocompletion=data_names,
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The extractor's folder.", show_default=False)],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2500,

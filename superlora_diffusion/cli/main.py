@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import cache, configs, eval_is, extractor, inspect, params, report, sample, sweep, train
+from . import cache, configs, doctor, eval_is, extractor, inspect, params, report, sample, sweep, train
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ report.register(app)
 configs.register(app)
 extractor.register(app)
 cache.register(app)
+doctor.register(app)
 
 
 def _print_version(wanted: bool) -> None:

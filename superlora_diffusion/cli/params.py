@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .common import AsJson, Verbose, print_json, set_verbosity
+from .completion import config_names
 
 _HELP = """Count what would train, without training; or list the settings that fit a budget.
 
@@ -38,7 +39,10 @@ def params(
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)
     ] = None,
     config: Annotated[
-        str | None, typer.Option("--config", "-c", help="A YAML file, or a packaged config's name.")
+        str | None,
+        typer.Option(
+            "--config", "-c", help="A YAML file, or a packaged config's name.", autocompletion=config_names
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="List settings of at most so many numbers, such as 5000.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+from .completion import samplers
 
 _HELP = """Draw images from a run, an adapter folder or a base.
 
@@ -41,7 +42,9 @@ def sample(
         int | None, typer.Option(min=1, help="Number of images; 8 of each class by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, ddpm, dpm++2m, euler or unipc.", autocompletion=samplers)
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at once.")] = None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+from .completion import sweep_names
 
 _HELP = """Train and score many settings, and write one table of quality against trained parameters.
 
@@ -34,7 +35,13 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     config: Annotated[
-        str, typer.Option("--config", "-c", help="The sweep's YAML file, or a packaged sweep's name.")
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            help="The sweep's YAML file, or a packaged sweep's name.",
+            autocompletion=sweep_names,
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+from .completion import config_names
 
 _HELP = """Train an adapter, or with [bold]method=full[/bold] every weight of a network.
 
@@ -42,7 +43,12 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[str, typer.Option("--config", "-c", help="A YAML file, or a packaged config's name.")],
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config", "-c", help="A YAML file, or a packaged config's name.", autocompletion=config_names
+        ),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", show_default=False)
     ] = None,

@@ -15,7 +15,7 @@ from superlora_diffusion.errors import ConfigError, DataError, nearest
 from superlora_diffusion.files import write_atomically
 
 Arrays = dict[str, np.ndarray]
-_SHELF_NOTES = {
+SHELF_NOTES = {
     "synthdigits": "rendered digits, made again when they are needed",
     "torchvision": "downloaded data sets",
     "features": "features of real images, computed again when they are needed",
@@ -35,7 +35,7 @@ class CacheShelf:
     @property
     def note(self) -> str:
         """What it holds, in words."""
-        return _SHELF_NOTES.get(self.name, "")
+        return SHELF_NOTES.get(self.name, "")
 
 
 def list_cache() -> list[CacheShelf]:
@@ -58,10 +58,10 @@ def clear_cache(name: str | None = None) -> list[CacheShelf]:
         ConfigError: there is no such kind.
         DataError: a file cannot be deleted.
     """
-    found = [shelf for shelf in list_cache() if shelf.name in _SHELF_NOTES]
-    if name is not None and name not in _SHELF_NOTES:
+    found = [shelf for shelf in list_cache() if shelf.name in SHELF_NOTES]
+    if name is not None and name not in SHELF_NOTES:
         raise ConfigError(
-            f"the cache has no kind {name!r}.{nearest(name, _SHELF_NOTES)} Kinds: {', '.join(_SHELF_NOTES)}."
+            f"the cache has no kind {name!r}.{nearest(name, SHELF_NOTES)} Kinds: {', '.join(SHELF_NOTES)}."
         )
     chosen = [shelf for shelf in found if name in (None, shelf.name)]
     for shelf in chosen:

@@ -22,8 +22,8 @@ from superlora_diffusion.adapters.fingerprint import exact_digest
 from superlora_diffusion.errors import ConfigError, EvaluationError, nearest
 from superlora_diffusion.evaluation import digits_net
 from superlora_diffusion.evaluation.trained_extractor import read_trained
+from superlora_diffusion.runs.config import EXTRACTORS
 
-EXTRACTORS = ("auto", "digits", "inception", "dinov2", "clip")
 # Ten-class digit data, on which an ImageNet classifier's classes mean nothing.
 DIGIT_DATA = ("mnist-mini", "mnist", "usps", "svhn", "digits", "synthdigits")
 ASSETS = Path(__file__).parent / "assets"

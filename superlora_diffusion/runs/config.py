@@ -21,6 +21,8 @@ LrSchedule = Literal[
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Metric = Literal["is", "fid", "kid", "prc", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+EXTRACTORS = ("auto", "digits", "inception", "dinov2", "clip")
+"""By name; a folder that ``extractor train`` wrote is one, too."""
 
 
 class Judge(NamedTuple):

@@ -178,15 +178,25 @@ def load_sweep(name: str, overrides: Iterable[str] = (), **given: Any) -> SweepC
     Raises:
         ConfigError: if there is no such file, or for faults in it.
     """
-    path = find_in(name, "sweep")
-    values = {**read_values(path), **{key: value for key, value in given.items() if value is not None}}
-    run_config = values.get("config")
-    if isinstance(run_config, str) and (path.parent / run_config).is_file():
-        values["config"] = str(path.parent / run_config)
+    values = {**read_sweep(name), **{key: value for key, value in given.items() if value is not None}}
     try:
         return _override(SweepConfig(**values), [parse_override(text) for text in overrides])
     except ConfigError as error:
         raise ConfigError(f"sweep {name}:\n" + indent(str(error), "  "), faults=error.faults) from None
+
+
+def read_sweep(name: str) -> dict[str, Any]:
+    """The values in a sweep's file, unchecked; a run config beside the file is found.
+
+    Raises:
+        ConfigError: if there is no such file, or it is no YAML mapping.
+    """
+    path = find_in(name, "sweep")
+    values = read_values(path)
+    run_config = values.get("config")
+    if isinstance(run_config, str) and (path.parent / run_config).is_file():
+        values["config"] = str(path.parent / run_config)
+    return values
 
 
 def _override(sweep: SweepConfig, overrides: list[tuple[str, Any]]) -> SweepConfig:

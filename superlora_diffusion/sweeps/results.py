@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.extractors import EXTRACTORS
 from ..evaluation.records import ScoreRecord, read_scores
-from ..runs.config import RunConfig
+from ..runs.config import EXTRACTORS, RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
 from .folder import CARD
