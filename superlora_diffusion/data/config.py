@@ -80,6 +80,27 @@ class DataConfig(Settings):
     limit: int | None = Field(default=None, ge=1)
     """Take only so many images of each split: the first ones of each class, as evenly as the counts allow."""
 
+    caption_template: str | None = None
+    """Text of the images that come without captions, for bases that read text: "a photo of a {}", the {} filled
+    with the name of the class. Without it the text is that name alone."""
+
+    caption_column: str | None = None
+    """Column of the captions in an image folder's metadata.jsonl or metadata.csv; by default text, else caption,
+    else prompt."""
+
+    resolution: int | None = Field(default=None, ge=8, le=4096, multiple_of=8)
+    """Side in pixels that images are brought to, for bases that take any; by default the base's own."""
+
+    buckets: bool = False
+    """Let pictures keep their proportions, for bases that take any: groups (buckets) of one shape, each of about
+    resolution x resolution pixels. Otherwise every picture becomes a square."""
+
+    bucket_multiple: int = Field(default=64, ge=8, le=1024, multiple_of=8)
+    """The sides of the buckets' shapes are multiples of it; it divides the resolution."""
+
+    bucket_ratio: float = Field(default=2.0, ge=1.0, le=8.0)
+    """Longest side to shortest, at most, of the buckets' shapes; longer pictures are cropped to it."""
+
     augment: AugmentConfig = AugmentConfig()
     """Random changes of the training images."""
 
@@ -93,3 +114,15 @@ class DataConfig(Settings):
 
         check_name(name)
         return name
+
+    @field_validator("caption_template")
+    @classmethod
+    def _has_one_gap(cls, template: str | None) -> str | None:
+        if template is not None and (
+            template.count("{}") != 1 or any(sign in template.replace("{}", "") for sign in "{}")
+        ):
+            raise ValueError(
+                f"got {template!r}, expected exactly one {{}}, where the class name goes, and no other braces, "
+                'as in "a photo of a {}".'
+            )
+        return template

@@ -25,9 +25,9 @@ LOADERS: dict[str, Loader] = {
     "cifar10": official.load_official,
     "cifar100": official.load_official,
 }
-PATH_LOADERS: dict[str, Callable[[str, Split], ImageSet]] = {
+PATH_LOADERS: dict[str, Callable[[str, DataConfig, Split], ImageSet]] = {
     "imagefolder": imagefolder.load_imagefolder,
-    "npz": npz.load_npz,
+    "npz": lambda path, config, split: npz.load_npz(path, split),
 }
 
 
@@ -38,10 +38,15 @@ def load_image_set(config: DataConfig, split: Split) -> ImageSet:
         ConfigError: no set of that name, or no such split.
         DataError: the set is missing or broken.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}.")
+    check_split(split)
     image_set = _load(config, split)
     return image_set if config.limit is None else take_evenly(image_set, config.limit)
+
+
+def check_split(split: str) -> None:
+    """Raise :class:`ConfigError` unless ``split`` is one of train and test."""
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}.")
 
 
 def accepted_names() -> tuple[str, ...]:
@@ -69,22 +74,30 @@ def take_evenly(image_set: ImageSet, limit: int) -> ImageSet:
     """
     if limit >= len(image_set):
         return image_set
-    rank_in_class = np.empty(len(image_set), dtype=np.int64)
-    for label in range(len(image_set.class_names)):
-        members = np.flatnonzero(image_set.labels == label)
-        rank_in_class[members] = np.arange(len(members))
-    chosen = np.sort(np.lexsort((image_set.labels, rank_in_class))[:limit])
-    images, labels = image_set.images[chosen], image_set.labels[chosen]
+    chosen = evenly(image_set.labels, limit)
+    images, labels, captions = image_set.images[chosen], image_set.labels[chosen], image_set.captions
+    if captions is not None:
+        captions = tuple(captions[index] for index in chosen)
     return replace(
         image_set,
         images=images,
         labels=labels,
-        content_hash=content_hash(images, labels, image_set.class_names),
+        captions=captions,
+        content_hash=content_hash(images, labels, image_set.class_names, captions),
         preparation=image_set.preparation | {"limit": limit},
     )
+
+
+def evenly(labels: np.ndarray, limit: int) -> np.ndarray:  # (N,) int -> (min(N, limit),) int, ascending
+    """Which images :func:`take_evenly` takes."""
+    rank_in_class = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank_in_class[members] = np.arange(len(members))
+    return np.sort(np.lexsort((labels, rank_in_class))[:limit])
 
 
 def _load(config: DataConfig, split: Split) -> ImageSet:
     check_name(config.name)
     kind, colon, path = config.name.partition(":")
-    return PATH_LOADERS[kind](path, split) if colon else LOADERS[config.name](config, split)
+    return PATH_LOADERS[kind](path, config, split) if colon else LOADERS[config.name](config, split)

@@ -11,6 +11,7 @@ from superlora_diffusion.data.records import ImageSet, make_image_set
 from superlora_diffusion.errors import ConfigError, DataError, nearest
 
 RESIZE = "Pillow bilinear, antialiased"
+COVER = f"scaled to cover ({RESIZE}), centre crop"
 CONVERSIONS = {(3, 1): "RGB to grey by ITU-R BT.601 luma", (1, 3): "grey repeated over RGB"}
 
 
@@ -29,7 +30,7 @@ def prepare(
     Otherwise the labels become the base's. Where the base knows the names of its classes, these are the names
     then, and data whose classes are called otherwise need a map even if there are as many. Where it does not,
     a class is named after the data's classes that map to it, joined by ``/``, or else by its number.
-    ``preparation`` of the result says what was done.
+    Captions stay. ``preparation`` of the result says what was done.
 
     Raises:
         DataError: more or other classes than the base knows, without a map that says where they go.
@@ -39,14 +40,8 @@ def prepare(
         raise ConfigError(
             f"the base wants size {size} and {channels} channels; expected size >= 1, 1 or 3 channels."
         )
-    images, done = image_set.images, dict(image_set.preparation)
-    # Grey first when the colour goes, RGB last when it comes: the fewer channels are resized, the better.
-    if images.shape[-1] > channels:
-        images = _convert(images, channels, done)
-    if images.shape[1:3] != (size, size):
-        images = _resize(images, size, done)
-    if images.shape[-1] < channels:
-        images = _convert(images, channels, done)
+    done = dict(image_set.preparation)
+    images = resize_and_convert(image_set.images, (size, size), channels, done)
     labels, names = _relabel(image_set, classes, class_map, base_class_names, done)
     return make_image_set(
         images,
@@ -56,8 +51,27 @@ def prepare(
         split=image_set.split,
         source=image_set.name,
         preparation=done,
+        captions=image_set.captions,
         allow_empty_classes=True,
     )
+
+
+def resize_and_convert(
+    images: np.ndarray, shape: tuple[int, int], channels: int, done: dict[str, Any], *, crop: bool = False
+) -> np.ndarray:  # -> (N, *shape, channels)
+    """Images (N, H, W, C) in another (height, width) and number of channels; what was done is noted in ``done``.
+
+    What has other proportions than ``shape`` is stretched, or with ``crop`` scaled to cover it and cut to its
+    centre.
+    """
+    # Grey first when the colour goes, RGB last when it comes: the fewer channels are resized, the better.
+    if images.shape[-1] > channels:
+        images = _convert(images, channels, done)
+    if images.shape[1:3] != shape:
+        images = _resize(images, shape, done, crop)
+    if images.shape[-1] < channels:
+        images = _convert(images, channels, done)
+    return images
 
 
 def _convert(images: np.ndarray, channels: int, done: dict[str, Any]) -> np.ndarray:  # -> (N, H, W, channels)
@@ -71,17 +85,28 @@ def _convert(images: np.ndarray, channels: int, done: dict[str, Any]) -> np.ndar
     return np.concatenate(grey)[..., None]
 
 
-def _resize(images: np.ndarray, size: int, done: dict[str, Any]) -> np.ndarray:  # -> (N, size, size, C)
-    """Each image as a whole brought to size x size (what is not square is stretched)."""
-    from PIL import Image
+def _resize(
+    images: np.ndarray, shape: tuple[int, int], done: dict[str, Any], crop: bool
+) -> np.ndarray:  # -> (N, *shape, C)
+    from PIL import Image, ImageOps
 
-    done["resize"] = {"from": list(images.shape[1:3]), "to": [size, size], "by": RESIZE}
-    resized = np.empty((len(images), size, size, images.shape[-1]), dtype=np.uint8)
+    from_shape = list(images.shape[1:3])
+    done["resize"] = {"from": from_shape, "to": list(shape), "by": COVER if crop else RESIZE}
+    if crop:
+        done["resize"]["largest_crop"] = cut_off(images.shape[1:3], shape)
+    resized = np.empty((len(images), *shape, images.shape[-1]), dtype=np.uint8)
     for target, image in zip(resized, images, strict=True):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        change = ImageOps.fit if crop else Image.Image.resize
+        picture = change(picture, shape[::-1], Image.Resampling.BILINEAR)
         target[...] = np.asarray(picture).reshape(target.shape)
     return resized
+
+
+def cut_off(shape: tuple[int, ...], target: tuple[int, int]) -> float:
+    """The share of a picture of ``shape`` (height, width) that is lost where it covers ``target``, to 3 places."""
+    one, other = shape[0] * target[1], shape[1] * target[0]
+    return round(1 - min(one, other) / max(one, other), 3)
 
 
 def _relabel(

@@ -13,6 +13,8 @@ from superlora_diffusion.errors import DataError
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
+ANONYMOUS_CLASS = "image"
+"""The one class of a folder that has no class folders."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class ImageSet:
     name: str
     split: str
     content_hash: str
-    """sha256 over images, labels and class names."""
+    """sha256 over images, labels, class names and, where there are any, captions."""
     preparation: dict[str, Any] = field(default_factory=dict)
     """What was done to the images since they left their file; empty for nothing."""
+    captions: tuple[str, ...] | None = None
+    """The text that came with each image, N in all; None where the data has none."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +48,7 @@ def make_image_set(
     split: str,
     source: str,
     preparation: dict[str, Any] | None = None,
+    captions: Sequence[str] | None = None,
     allow_empty_classes: bool = False,
 ) -> ImageSet:
     """Check the arrays and make the record; (N, H, W) is read as grey.
@@ -52,23 +57,31 @@ def make_image_set(
     to a base's classes, where a class without images is legitimate.
 
     Raises:
-        DataError: wrong type, shape or number, a label out of range, a class without images.
+        DataError: wrong type, shape or number, a label out of range, a class without images, captions that
+            are not one text an image.
     """
     images = _check_images(images, source)
     labels = _check_labels(labels, len(images), class_names, source)
     if not allow_empty_classes:
         _check_no_empty_class(labels, class_names, split, source)
     names = tuple(str(item) for item in class_names)
-    return ImageSet(
-        images, labels, names, name, split, content_hash(images, labels, names), dict(preparation or {})
-    )
+    texts = None if captions is None else _check_captions(captions, len(images), source)
+    digest = content_hash(images, labels, names, texts)
+    return ImageSet(images, labels, names, name, split, digest, dict(preparation or {}), texts)
 
 
-def content_hash(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> str:
-    """sha256 (hex) over shapes, images, labels and class names; the same on every machine."""
+def content_hash(
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    captions: Sequence[str] | None = None,
+) -> str:
+    """sha256 (hex) over shapes, images, labels, class names and captions; the same on every machine."""
     digest = hashlib.sha256(repr((images.shape, tuple(class_names))).encode())
     digest.update(np.ascontiguousarray(images, dtype=np.uint8).data)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    if captions is not None:  # nothing is added where there are none: older hashes stay what they were
+        digest.update(repr(tuple(captions)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -107,6 +120,16 @@ def _check_labels(
             f"{len(class_names) - 1} ({len(class_names)} classes); {len(wrong)} of {count} labels are wrong."
         )
     return labels.astype(np.int64)
+
+
+def _check_captions(captions: Sequence[str], count: int, source: str) -> tuple[str, ...]:
+    if isinstance(captions, str) or len(captions) != count:
+        came = "one text" if isinstance(captions, str) else str(len(captions))
+        raise DataError(f"{source}: captions: got {came}, expected {count}, one for each image.")
+    for index, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise DataError(f"{source}: the caption of image {index} is {caption!r}, expected a text.")
+    return tuple(map(str, captions))
 
 
 def _check_no_empty_class(labels: np.ndarray, class_names: Sequence[str], split: str, source: str) -> None:

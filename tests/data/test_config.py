@@ -62,3 +62,26 @@ def test_class_map_takes_names_and_numbers():
 
 def test_no_flips_unless_asked():
     assert AugmentConfig().is_identity and not AugmentConfig().flip
+
+
+@pytest.mark.parametrize("template", ["a photo", "{} and {}", "a {} of {name}", "a {0}", "{}}", ""])
+def test_a_template_has_exactly_one_gap(template):
+    with pytest.raises(ConfigError, match=r"caption_template: got .*exactly one \{\}"):
+        DataConfig(caption_template=template)
+    assert DataConfig(caption_template="a {}, seen").caption_template == "a {}, seen"
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("resolution", 12, 512),
+        ("resolution", 0, 8),
+        ("bucket_multiple", 60, 128),
+        ("bucket_multiple", 0, 8),
+        ("bucket_ratio", 0.5, 1.0),
+    ],
+)
+def test_sizes_are_checked(name, wrong, right):
+    with pytest.raises(ConfigError, match=f"{name}: got {wrong}"):
+        DataConfig(**{name: wrong})
+    assert getattr(DataConfig(**{name: right}), name) == right

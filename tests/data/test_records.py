@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -43,6 +44,23 @@ def test_hash_depends_on_all_the_content_and_nothing_else():
     assert make(images=np.asfortranarray(IMAGES), name="y", source="z").content_hash == hashes[0]
 
 
+def test_captions_are_kept_and_count_for_the_hash():
+    texts = [f"picture {i}" for i in range(6)]
+    record = make(captions=texts)
+    assert record.captions == tuple(texts) and make().captions is None
+    cut_elsewhere = make(captions=["picture 0picture 1", "", *texts[2:]])
+    hashes = {make().content_hash, record.content_hash, make(captions=texts[::-1]).content_hash}
+    assert len(hashes | {cut_elsewhere.content_hash}) == 4
+
+
+def test_the_hash_without_captions_is_what_it_always_was():
+    """Old runs go on with their data: the shape, the class names, the bytes, the labels, and nothing else."""
+    expected = hashlib.sha256(repr((IMAGES.shape, ("a", "b", "c"))).encode())
+    expected.update(IMAGES.tobytes())
+    expected.update(LABELS.astype("<i8").tobytes())
+    assert make().content_hash == expected.hexdigest()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -54,6 +72,9 @@ def test_hash_depends_on_all_the_content_and_nothing_else():
         ({"labels": LABELS.astype(float)}, "float64"),
         ({"labels": np.array([0, 1, 2, 3, 1, 2])}, "label 3 of image 3 is out of range, expected 0 to 2"),
         ({"labels": np.array([0, 1, 2, 0, -1, 2])}, "label -1 of image 4"),
+        ({"captions": ["a"] * 5}, "captions: got 5, expected 6"),
+        ({"captions": "abcdef"}, "captions: got one text, expected 6"),
+        ({"captions": ["a", "b", None, "d", "e", "f"]}, "caption of image 2 is None"),
         ({"labels": np.array([0, 1, 0, 0, 1, 0])}, r"no image of 'c' \(class 2\)"),
     ],
 )
