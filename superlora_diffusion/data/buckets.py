@@ -65,7 +65,7 @@ def bucket_shapes(size: int, multiple: int, ratio: float) -> tuple[Shape, ...]:
         short = (2 * size * size + long * multiple - 1) // (2 * long * multiple) * multiple
         if short and long <= ratio * short:
             shapes |= {(short, long), (long, short)}
-    return tuple(sorted(shapes))
+    return tuple(sorted(shapes, key=lambda shape: Fraction(*shape)))
 
 
 @lru_cache(maxsize=4096)

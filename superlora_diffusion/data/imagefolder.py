@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from superlora_diffusion.data.config import DataConfig
+from superlora_diffusion.data.folder_captions import read_captions
 from superlora_diffusion.data.holdout import TEST_EVERY
 from superlora_diffusion.data.pictures import SUFFIXES, common_format, cover, is_picture, read_picture
 from superlora_diffusion.data.records import ANONYMOUS_CLASS, SPLITS, ImageSet, Split, make_image_set
@@ -74,21 +75,26 @@ def find_folder(path: str, config: DataConfig, split: Split) -> Folder:
 
     Classes are in the order of their names, numbers by value. Instead of class folders the images themselves
     may lie there: they are then one class called "image". If there are fewer than five of these (the pictures
-    of one thing that a text-to-image base is to learn), none is held out: both splits hold them all.
+    of one thing that a text-to-image base is to learn), none is held out: both splits hold them all. Captions
+    come from :func:`read_captions`.
 
     Raises:
-        DataError: a missing folder, a class without images, classes that differ between the splits.
+        DataError: a missing folder, a class without images, classes that differ between the splits, captions
+            that are broken or do not fit the images.
     """
     root = Path(path).expanduser()
     by_split, preparation = _find_files(root)
     files = by_split[split]
-    everything = [file for group in by_split.values() for part in group.values() for file in part]
+    everything = {file: None for group in by_split.values() for part in group.values() for file in part}
+    captions = read_captions(root, list(everything), config.caption_column)
+    chosen = [file for group in files.values() for file in group]
     return Folder(
         root=root,
-        files=[file for group in files.values() for file in group],
+        files=chosen,
         labels=np.repeat(np.arange(len(files)), [len(group) for group in files.values()]),
         class_names=tuple(files),
-        all_files=everything,
+        all_files=list(everything),
+        captions=None if captions is None else tuple(captions[file] for file in chosen),
         preparation=preparation,
     )
 
