@@ -9,10 +9,10 @@ export HF_HUB_OFFLINE ?= 1
 APT := DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=1 -o Acquire::http::Timeout=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test bench lint format wheel clean
+.PHONY: help setup demo browser test bench docs docs-serve lint format wheel clean
 
 help: ## Show this list.
-	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.installed ## Make .venv and install the project with the test extras.
 
@@ -47,6 +47,13 @@ test: setup browser ## Run every test.
 bench: setup ## Run every bench (half an hour) and write docs/benchmarks.md.
 	$(BIN)/python scripts/bench/all.py
 
+docs: setup ## Build the documents as a site into site/, the command-line reference first.
+	$(BIN)/python scripts/make_cli_reference.py
+	$(BIN)/mkdocs build --strict
+
+docs-serve: setup ## Show the documents at http://127.0.0.1:8000 while they are written.
+	$(BIN)/mkdocs serve
+
 lint: setup ## Check style.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -57,4 +64,4 @@ wheel: setup ## Build the wheel into dist/.
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove the environment and build products; runs/ stays.
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build site
