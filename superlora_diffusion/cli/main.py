@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import cache, configs, doctor, eval_is, extractor, inspect, params, report, sample, sweep, train
+from . import (
+    cache,
+    configs,
+    doctor,
+    eval_is,
+    export,
+    extractor,
+    import_,
+    inspect,
+    merge,
+    params,
+    report,
+    sample,
+    sweep,
+    train,
+)
 from .common import ErrorReportingGroup
 
 app = typer.Typer(
@@ -28,6 +43,9 @@ eval_is.register(app)
 sweep.register(app)
 params.register(app)
 inspect.register(app)
+merge.register(app)
+export.register(app)
+import_.register(app)
 report.register(app)
 configs.register(app)
 extractor.register(app)

@@ -1,0 +1,127 @@
+"""A pipeline with an adapter's update in its weights: a folder that diffusers loads without this package."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import __version__
+from ..adapters.module import SuperLoRA
+from ..errors import BaseModelError
+from ..files import write_folder_atomically, write_json, write_text
+from .places import Pipeline, parts_of
+
+NOTE = "superlora_merge.json"
+_CARD, _BASE_CARD = "README.md", "BASE_README.md"
+# At the top of a folder lie whole models in single files, too; a pipeline is not made of them.
+_SMALL_FILES = {".json", ".md", ".txt", ".py", ""}
+
+
+@contextmanager
+def merged(adapter: SuperLoRA) -> Iterator[None]:
+    """The adapter's update in the weights, for the block; afterwards they are what they were, bit for bit."""
+    was_merged = adapter.is_merged
+    adapter.merge()
+    try:
+        yield
+    finally:
+        if not was_merged:
+            adapter.unmerge()
+
+
+def write_merged(
+    network: nn.Module, adapter: SuperLoRA, pipeline: Pipeline, out: Path, origin: Mapping[str, Any]
+) -> Path:
+    """Write the pipeline with merged weights; it appears whole or not at all.
+
+    Args:
+        network: with the adapter attached, as the pipeline holds it, or a composite of its networks.
+        adapter: at the scale it shall be merged with.
+        pipeline: where all other components are copied from, as they are.
+        out: the new folder.
+        origin: what to note down of base and adapter.
+
+    Raises:
+        BaseModelError: if the pipeline lacks a component that its index names, or has no such network.
+    """
+    parts = parts_of(network)
+    _require_components(pipeline, parts)
+
+    def write(partial: Path) -> None:
+        _copy_rest(pipeline, set(parts), partial)
+        with merged(adapter):
+            for part, child in parts.items():
+                child.save_pretrained(partial / part)
+        note = _describe(adapter, origin)
+        write_json(partial / NOTE, note)
+        write_text(partial / _CARD, _card(out.name, note))
+
+    write_folder_atomically(out, write)
+    return out
+
+
+def _require_components(pipeline: Pipeline, parts: Mapping[str, nn.Module]) -> None:
+    unknown = sorted(set(parts) - set(pipeline.components))
+    if unknown:
+        known = ", ".join(pipeline.components)
+        raise BaseModelError(
+            f"{pipeline.folder} has no {unknown[0]}; it is a {pipeline.name} with {known}. Is this the right base?"
+        )
+    missing = sorted(
+        name for name in set(pipeline.components) - set(parts) if not (pipeline.folder / name).is_dir()
+    )
+    if missing:
+        raise BaseModelError(
+            f"{pipeline.folder} lacks {', '.join(missing)}, which its model_index.json names; a merged pipeline "
+            "needs every component. Download the whole base and name its folder with --base."
+        )
+
+
+def _copy_rest(pipeline: Pipeline, replaced: set[str], out: Path) -> None:
+    for name in pipeline.components.keys() - replaced:
+        shutil.copytree(pipeline.folder / name, out / name)
+    for path in pipeline.folder.iterdir():
+        if path.is_file() and path.suffix in _SMALL_FILES and not path.name.startswith("."):
+            shutil.copyfile(path, out / (_BASE_CARD if path.name == _CARD else path.name))
+
+
+def _describe(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "library_version": __version__,
+        **origin,
+        "scale": adapter.scale,
+        "parameters": adapter.num_parameters,
+        "targets": [target.name for target in adapter.targets],
+        "config": adapter.config.model_dump(mode="json"),
+    }
+
+
+def _card(name: str, note: Mapping[str, Any]) -> str:
+    settings = {key: value for key, value in note["config"].items() if value is not None}
+    rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
+    return f"""---
+library_name: diffusers
+tags: [superlora, diffusers]
+---
+# {name}
+
+The base `{note.get("base")}` with a SuperLoRA adapter (`{note.get("adapter")}`) merged into its weights by
+superlora-diffusion {note["library_version"]}: {note["parameters"]:,} trained numbers, {len(note["targets"])} weights
+changed, scale {note["scale"]:g}. All other components are the base's. Load it with diffusers alone:
+
+```python
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+```
+
+The base's licence holds for this pipeline, too; the base's own card, where it has one, is `{_BASE_CARD}`.
+
+| setting | value |
+| --- | --- |
+{rows}
+"""
