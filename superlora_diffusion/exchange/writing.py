@@ -154,7 +154,7 @@ def write_kohya(pairs: Pairs, pipeline: Pipeline, out: Path, settings: Mapping[s
     rank = max(pair.up.shape[1] for pair in pairs.values())
     mixed = len({pair.up.shape[1] for pair in pairs.values()}) > 1
     tensors: dict[str, Tensor] = {}
-    for place, (up, down) in pairs.items():
+    for place, (up, down) in {**pairs, **_zero_outputs(pairs)}.items():
         name = kohya_name(place, pipeline.components)
         tensors[f"{name}.lora_down.weight"] = down.contiguous()
         tensors[f"{name}.lora_up.weight"] = (up * (down.shape[0] / rank)).contiguous()
@@ -169,6 +169,25 @@ def write_kohya(pairs: Pairs, pipeline: Pipeline, out: Path, settings: Mapping[s
     }
     write_atomically(out, lambda partial: save_file(tensors, partial, metadata))
     return out
+
+
+def _zero_outputs(pairs: Pairs) -> dict[Place, Pair]:
+    """A pair of zeros for one output projection of each text encoder that has none, but has other attention layers.
+
+    diffusers takes the names of queries, keys and values for what they are only where it sees an output projection;
+    sd-scripts always train one.
+    """
+    added: dict[Place, Pair] = {}
+    for part in {place.part for place in pairs if place.part.startswith("text_encoder")}:
+        modules = [place for place in pairs if place.part == part]
+        attention = [place for place in modules if place.module.endswith((".q_proj", ".k_proj", ".v_proj"))]
+        if attention and not any(place.module.endswith(".out_proj") for place in modules):
+            up, down = pairs[attention[0]]
+            beside = attention[0].module.rpartition(".")[0]
+            added[Place(part, f"{beside}.out_proj")] = Pair(
+                up.new_zeros(len(up), 1), down.new_zeros(1, down.shape[1])
+            )
+    return added
 
 
 def base_version(pipeline: Pipeline, settings: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from pipelines import denoiser, draw, load_pipeline
 
@@ -43,5 +45,6 @@ def assert_same_and_not_base(ours, theirs, base, tolerance=2e-4):
     assert difference(ours, theirs) < tolerance
 
 
+@lru_cache
 def base_image(folder):
     return draw(load_pipeline(folder))
