@@ -124,7 +124,7 @@ def make_stable_diffusion_3(folder: Path) -> StableDiffusion3Pipeline:
     torch.manual_seed(7)
     transformer = SD3Transformer2DModel(
         sample_size=8,
-        patch_size=2,
+        patch_size=1,
         in_channels=4,
         num_layers=2,
         attention_head_dim=8,
