@@ -91,13 +91,13 @@ def shorten(words: list[str]) -> list[str]:
 
 
 def _small_sweep(name: str) -> str:
-    """A file with two settings of a packaged sweep and a race of one step, in the current folder; its name."""
+    """A file with one setting of a packaged sweep and a race of one step, in the current folder; its name."""
     import yaml
 
     from superlora_diffusion.sweeps.config import read_sweep
 
     values = read_sweep(name)
-    values["settings"] = values["settings"][:2]
+    values["settings"] = values["settings"][:1]
     values |= {"seeds": [0], "learning_rate": {"steps": 1, "max_tries": 1}}
     for key in ("train.steps", "train.batch_size", "validation", "preview", "sampling", "evaluation"):
         values["set"].pop(key, None)

@@ -12,7 +12,7 @@ import yaml
 
 from .blocks import ROOT
 
-pytest.importorskip("mkdocs")
+pytest.importorskip("material")
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "video": "src"}
 MAPPED = ("canonical", "alternate", "next", "prev")  # links that a browser does not follow by itself
 
@@ -39,7 +39,7 @@ def addresses(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
