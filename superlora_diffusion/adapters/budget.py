@@ -69,6 +69,7 @@ def list_settings(
     targets: Iterable[Sequence],
     families: Iterable[str] = FAMILIES,
     patterns: tuple[str, ...] = ("to_q", "to_v"),
+    exclude: tuple[str, ...] = (),
 ) -> Listing:
     """List the settings of at most ``budget`` trained numbers, closest to it first.
 
@@ -80,7 +81,7 @@ def list_settings(
         budget: how many numbers may train.
         targets: (name, out_features, in_features) triples, in order.
         families: names out of :data:`space.FAMILIES`.
-        patterns: how the targets were found, for the settings' configs.
+        patterns, exclude: how the targets were found, for the settings' configs.
 
     Raises:
         ConfigError: for a budget below 1, an unknown family, or if nothing fits: the smallest there is is told.
@@ -89,7 +90,7 @@ def list_settings(
         raise ConfigError(faults=[("budget", f"got {budget}: at least one number must train; try 5000.")])
     families = check_families(families)
     targets = as_targets(targets)
-    found = list(_sensible(targets, families, patterns))
+    found = list(_sensible(targets, families, {"targets": patterns, "exclude": exclude}))
     fitting = [choice for choice in found if choice.count <= budget]
     if not fitting:
         raise ConfigError(faults=[("budget", _nothing_fits(budget, families, found))])
@@ -101,16 +102,14 @@ def _best_first(choice: Choice) -> tuple:
     return -choice.count, len(choice.fields), FAMILIES.index(choice.family), rank
 
 
-def _sensible(
-    targets: tuple[Target, ...], families: Sequence[str], patterns: tuple[str, ...]
-) -> Iterator[Choice]:
+def _sensible(targets: tuple[Target, ...], families: Sequence[str], chosen_by: Fields) -> Iterator[Choice]:
     """The settings of the families that are legal, sensible and different from each other."""
     seen: set[Hashable] = set()
     weights = sum(target.size for target in targets)
     for family in families:
         for fields in settings_of(family):
             try:
-                config = SuperLoRAConfig(targets=patterns, **fields)
+                config = SuperLoRAConfig(**chosen_by, **fields)
                 kinds = plan_alike_groups(config, targets)
             except ConfigError:  # this network has too few weights for so many groups
                 continue

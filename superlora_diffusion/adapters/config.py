@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import ConfigError, nearest
 from ..settings import Settings
-from .naming import Patterns
+from .naming import Exclusions, Patterns
 from .variants import DEFAULT_LEARNING_RATE, LEARNING_RATES, VARIANTS
 
 FULL = "full"
@@ -29,7 +29,12 @@ class SuperLoRAConfig(Settings):
     variant: str | None = None
     """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta."""
     targets: Patterns = ("to_q", "to_v")
-    """Which weights to adapt: whole dotted components at the end of a module's name."""
+    """Which weights to adapt: whole dotted components at the end of a module's name (to_q, attn1.to_q), wildcards
+    among them (attn?.to_*, mid_block.**), whole names after a ^ (^conv_in), or presets: qv, qkvo, attention (with the
+    added projections of joint attention), attention+mlp, all-linear (every plain Linear layer, those of the time and
+    class embeddings too). In YAML what begins with * or holds [ ] is quoted."""
+    exclude: Exclusions = ()
+    """What of the targets to leave out, said in the same way."""
     groups: Annotated[int, Field(ge=1, strict=True)] | Literal["weight", "layer", "shape"] = 1
     """How the weights are joined: one group per matrix, per attention module, per shape, or into so many runs."""
     order: int = Field(2, ge=1, strict=True)

@@ -71,9 +71,14 @@ _ADAPTED = {nn.Linear: AdaptedLinear, nn.Conv2d: AdaptedConv2d}
 _PLAIN = {adapted: plain for plain, adapted in _ADAPTED.items()}
 
 
+def is_adaptable(layer: nn.Module) -> bool:
+    """Whether it is a plain (or already adapted) Linear or Conv2d."""
+    return type(layer) in _ADAPTED or type(layer) in _PLAIN
+
+
 def check_adaptable(name: str, layer: nn.Module) -> None:
     """Raise AdapterError unless the layer is a plain (or already adapted) Linear or Conv2d."""
-    if type(layer) not in _ADAPTED and type(layer) not in _PLAIN:
+    if not is_adaptable(layer):
         raise AdapterError(
             f"target {name!r} is a {type(layer).__module__}.{type(layer).__qualname__}; only plain torch.nn.Linear "
             "and torch.nn.Conv2d layers are adapted, because a class of its own may compute something else."

@@ -1,25 +1,68 @@
-"""Targets as names and sizes, and how names match patterns. Imports no torch."""
+"""Targets as names and sizes, and the patterns that names match. Imports no torch.
+
+A pattern is compared with the END of a module's name, by whole dotted components:
+
+- ``to_q`` or ``attn1.to_q``: these components, letter by letter.
+- ``to_[kv]``, ``attn?.to_*``: within a component ``*`` is any text, ``?`` any one letter, ``[...]`` one of these
+  letters and ``[!...]`` one of the others (Python's fnmatch, capitals matter).
+- ``mid_block.**``: a component ``**`` is any number of components, none among them. This one is all of mid_block.
+- ``^down_blocks.*.attentions.**``: after a ``^`` the WHOLE name is compared, from its first component on.
+- ``qv``, ``qkvo``, ``attention``, ``attention+mlp``, ``all-linear``: presets (:mod:`.presets`), the layers of these
+  kinds that a network has, under whatever names.
+
+A pattern that the name of some layer ends in letter by letter means that alone: ``attention`` is the layer of this
+name where a network has one.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
+
+from .presets import PRESETS
+
+ANCHOR, ANY_DEPTH = "^", "**"
 
 
 def _one_is_a_list_of_one(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _check_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        parts = pattern.removeprefix(ANCHOR).split(".")
+        if not all(parts):
+            raise ValueError(f"got {list(value)!r}: give module names such as 'to_q' or 'attn.to_q'")
+        if any(ANY_DEPTH in part and part != ANY_DEPTH for part in parts):
+            raise ValueError(
+                f"got {pattern!r}: '**' (any number of components) stands alone between dots; within a component "
+                "write '*'"
+            )
+    return value
+
+
 def _name_something(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or any(not part for name in value for part in name.split(".")):
+    if not any(value):
         raise ValueError(f"got {list(value)!r}: give at least one module name such as 'to_q' or 'attn.to_q'")
     return value
 
 
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list_of_one), AfterValidator(_name_something)]
-"""Names of targets in a config: whole dotted components at the end of a module's name."""
+Exclusions = Annotated[
+    tuple[str, ...], BeforeValidator(_one_is_a_list_of_one), AfterValidator(_check_patterns)
+]
+"""Patterns, perhaps none."""
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_is_a_list_of_one),
+    AfterValidator(_name_something),
+    AfterValidator(_check_patterns),
+]
+"""Patterns, at least one."""
 
 
 class Target(NamedTuple):
@@ -39,12 +82,68 @@ def as_targets(triples: Iterable[Sequence]) -> tuple[Target, ...]:
     return tuple(Target(*triple) for triple in triples)
 
 
+def ends_in(name: str, plain: str) -> bool:
+    """Whether ``plain``, letter by letter, is the whole of a dotted name or its last whole components."""
+    return name == plain or name.endswith(f".{plain}")
+
+
+def shortest_patterns(chosen: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
+    """Endings of names that match exactly the chosen layers, as a config would say it; else the names themselves."""
+    endings = tuple(dict.fromkeys(ending_of(name) for name in chosen))
+    found = [name for name in layers if any(ends_in(name, ending) for ending in endings)]
+    return endings if set(found) == set(chosen) else tuple(chosen)
+
+
+def ending_of(name: str) -> str:
+    """The last component of a name, a number together with the one before it."""
+    parts = name.split(".")
+    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
+
+
+def is_plain(pattern: str) -> bool:
+    """Whether a pattern can only be meant letter by letter: no wildcard, no anchor, no preset."""
+    return pattern not in PRESETS and not pattern.startswith(ANCHOR) and not any(map(pattern.count, "*?["))
+
+
 def matches(name: str, pattern: str) -> bool:
-    """Whether ``pattern`` is the whole of a dotted name or its last whole components."""
-    return name == pattern or name.endswith(f".{pattern}")
+    """Whether a pattern (see above) matches a dotted name. ``all-linear`` matches every name."""
+    if ends_in(name, pattern):
+        return True
+    if is_plain(pattern):
+        return False
+    return any(_fits(tuple(name.split(".")), _components(each)) for each in PRESETS.get(pattern, (pattern,)))
+
+
+@lru_cache(maxsize=1024)
+def _components(pattern: str) -> tuple[str, ...]:
+    """What a whole name is compared with; an end of a name is whatever comes before it, then the pattern."""
+    if pattern.startswith(ANCHOR):
+        return tuple(pattern.removeprefix(ANCHOR).split("."))
+    return (ANY_DEPTH, *pattern.split("."))
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    head, rest = pattern[0], pattern[1:]
+    if head == ANY_DEPTH:
+        return any(_fits(parts[start:], rest) for start in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], head) and _fits(parts[1:], rest)
 
 
 def layer_name(name: str, patterns: Iterable[str]) -> str:
-    """The attention module a target belongs to: its name without the (longest) pattern it matched."""
-    matched = max((pattern for pattern in patterns if matches(name, pattern)), key=len, default="")
-    return name[: len(name) - len(matched)].removesuffix(".")
+    """The attention module (or MLP) a target belongs to.
+
+    It is the target's name without the (longest) pattern that it ends in letter by letter. A wildcard or a preset may
+    match any part of a name; there it is the name without the layer's own ending: ``to_q``, ``to_out.0``,
+    ``net.0.proj``.
+    """
+    patterns = list(patterns)
+    plain = max((pattern for pattern in patterns if ends_in(name, pattern)), key=len, default="")
+    if not plain and any(matches(name, pattern) for pattern in patterns):
+        return _ENDING.sub("", name)
+    return name[: len(name) - len(plain)].removesuffix(".")
+
+
+# A Sequential numbers its layers, and diffusers' FeedForward keeps its own in one called net.
+_ENDING = re.compile(r"(^|\.)(net\.\d+(\.proj)?|[^.]*[^.\d][^.]*(\.\d+)?|\d+)$")

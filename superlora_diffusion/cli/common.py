@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from typing import Annotated, Any
@@ -33,6 +34,14 @@ class ErrorReportingGroup(TyperGroup):
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """``a,b`` or ``[a, b]`` as ("a", "b"). Brackets inside, and commas in them, are a pattern's: ``to_[kv]``."""
+    inner = text.strip()
+    if re.fullmatch(r"\[([^\[\]]|\[[^\[\]]*\])*\]", inner):
+        inner = inner[1:-1]
+    return tuple(word.strip() for word in re.split(r",(?![^\[]*\])", inner))
 
 
 def set_verbosity(verbose: bool) -> None:

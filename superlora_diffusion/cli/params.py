@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import AsJson, Verbose, print_json, set_verbosity
+from .common import AsJson, Verbose, print_json, set_verbosity, split_words
 from .completion import config_names
 
 _HELP = """Count what would train, without training; or list the settings that fit a budget.
@@ -55,7 +55,8 @@ def params(
         ),
     ] = None,
     targets: Annotated[
-        str | None, typer.Option(help="With --budget: which weights to adapt, such as to_q,to_v.")
+        str | None,
+        typer.Option(help="With --budget: which weights to adapt, such as to_q,to_v or attention."),
     ] = None,
     families: Annotated[
         str | None, typer.Option(help="With --budget: methods to choose from, such as lora,lorta; all.")
@@ -136,18 +137,14 @@ def _list(
             config_name=name,
             overrides=tuple(overrides),
             model=model,
-            targets=_words(targets),
-            families=_words(families) or FAMILIES,
+            targets=None if targets is None else split_words(targets),
+            families=FAMILIES if families is None else split_words(families),
         )
     )
     if as_json:
         print_json(found.as_dict(top))
     else:
         params_view.print_listing(found, top)
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(word.strip() for word in text.strip("[]").split(","))
 
 
 def _whole_number(text: str) -> int:

@@ -14,7 +14,7 @@ from .. import __version__
 from ..adapters.attaching import attach_to_targets
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.module import SuperLoRA
-from ..adapters.naming import matches
+from ..adapters.naming import shortest_patterns
 from ..adapters.storage import AdapterCard
 from ..adapters.targets import ADAPTABLE, describe
 from ..errors import AdapterError, nearest
@@ -161,15 +161,3 @@ def _as_matrices(target: str, entry: Entry, weight: Tensor, path: Path) -> Pair:
 
 def _is_pointwise(down: Tensor, weight: Tensor) -> bool:
     return down.shape[1:2] == weight.shape[1:2] and down[0].numel() == weight[0].numel() == weight.shape[1]
-
-
-def shortest_patterns(chosen: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
-    """Endings of names that match exactly the chosen layers, as a config would say it; else the names themselves."""
-    endings = tuple(dict.fromkeys(_ending(name) for name in chosen))
-    found = [name for name in layers if any(matches(name, ending) for ending in endings)]
-    return endings if set(found) == set(chosen) else tuple(chosen)
-
-
-def _ending(name: str) -> str:
-    parts = name.split(".")
-    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]

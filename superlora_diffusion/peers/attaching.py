@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from ..adapters.targets import find_targets, matches
+from ..adapters.targets import select_layers
 from ..errors import AdapterError
 from ..settings import Settings
 from .difffit import attach_difffit
@@ -92,19 +92,13 @@ def _train_only(network: nn.Module, attached: Attached) -> None:
 
 
 def target_layers(network: nn.Module, settings: Any) -> list[str]:
-    """Names of the layers with a weight of their own that ``settings.targets`` mean, in module order.
+    """Names of the layers with a weight of their own that ``settings`` choose, in module order.
 
     Raises:
-        AdapterError: naming near misses, if a pattern matches none.
+        AdapterError: naming near misses, if a pattern matches or excludes none; if all are excluded.
     """
-    layers = [name for name, module in network.named_modules() if _has_weight(module)]
-    if not all(any(matches(name, pattern) for name in layers) for pattern in settings.targets):
-        find_targets(network, settings)  # says what is wrong
-    return [name for name in layers if _matches_any(name, settings.targets)]
-
-
-def _matches_any(name: str, patterns: Iterable[str]) -> bool:
-    return any(matches(name, pattern) for pattern in patterns)
+    layers = {name: module for name, module in network.named_modules() if _has_weight(module)}
+    return list(select_layers(network, layers, settings).names)
 
 
 def _has_weight(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from ..adapters.naming import Patterns
+from ..adapters.naming import Exclusions, Patterns
 from ..settings import Settings
 
 _PROMPTS = "trains prompt tokens of a language model, and a U-Net reads none"
@@ -36,7 +36,9 @@ REFUSED_ALGOS = {
 
 class _LibrarySettings(Settings):
     targets: Patterns = ("to_q", "to_v")
-    """Which weights to adapt: whole dotted components at the end of a module's name."""
+    """Which weights to adapt, as in an adapter's config: ends of names, wildcards or presets."""
+    exclude: Exclusions = ()
+    """What of the targets to leave out, said in the same way."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Any key of the library's own config, by its own name; what is left out is the library's default."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 import warnings
 from importlib import metadata
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ..adapters.naming import ends_in, is_plain, shortest_patterns
 from ..errors import AdapterError, ConfigError, nearest
 from .config import REFUSED_TUNERS, PeftSettings
 from .options import check_options
@@ -115,6 +117,8 @@ def attach(network: nn.Module, settings: PeftSettings, config: Any, wanted: list
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
 
     said: list[warnings.WarningMessage]
+    if settings.exclude or not all(map(is_plain, settings.targets)):
+        config.target_modules = _in_words_of_peft(wanted, network)
     try:
         with seeded(network, seed), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -137,6 +141,14 @@ def attach(network: nn.Module, settings: PeftSettings, config: Any, wanted: list
         notes=_library_notes(said),
         versions={"peft": metadata.version("peft")},
     )
+
+
+def _in_words_of_peft(wanted: list[str], network: nn.Module) -> set[str] | str:
+    """Exactly these layers: endings of names, by which some tuners share state, or else an expression."""
+    names = [name for name, _ in network.named_modules()]
+    endings = shortest_patterns(wanted, names)
+    found = {name for name in names if any(ends_in(name, ending) for ending in endings)}
+    return set(endings) if found == set(wanted) else "|".join(map(re.escape, wanted))
 
 
 def _beside(trained: dict[str, nn.Parameter]) -> str:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.formula import Formula, write_formula
 from ..adapters.naming import Target
-from ..adapters.targets import find_targets
+from ..adapters.targets import adaptable_layers, describe, select_layers
 from ..models.config import BaseSettings
 from ..models.shapes import network_on_meta
 from .config import RunConfig
 from .loading import load_config, packaged_configs
+
+
+class PatternCount(NamedTuple):
+    """What one pattern takes, or of what was taken leaves out; patterns may overlap."""
+
+    pattern: str
+    matrices: int
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class TargetList:
     """The network's class."""
     patterns: tuple[str, ...]
     targets: tuple[Target, ...]
+    exclude: tuple[str, ...] = ()
+    taken: tuple[PatternCount, ...] = ()
+    """One for each of ``patterns``."""
+    excluded: tuple[PatternCount, ...] = ()
+    """One for each of ``exclude``."""
 
     @property
     def weights(self) -> int:
@@ -43,10 +57,17 @@ class TargetList:
             "model": self.model,
             "network": self.network,
             "patterns": list(self.patterns),
+            "exclude": list(self.exclude),
             "matrices": len(self.targets),
             "weights": self.weights,
             "shapes": shapes,
         }
+
+    def details(self) -> dict[str, Any]:
+        """For JSON, more of it: what each pattern takes, and every target."""
+        rows = [{"name": name, "shape": [rows, columns]} for name, rows, columns in self.targets]
+        taken, excluded = ([count._asdict() for count in each] for each in (self.taken, self.excluded))
+        return {**self.as_dict(), "taken": taken, "excluded": excluded, "targets": rows}
 
 
 def base_named(name: str) -> BaseSettings:
@@ -61,7 +82,7 @@ def targets_on(base: BaseSettings, adapter: SuperLoRAConfig, name: str | None = 
 
     Args:
         base: where.
-        adapter: its settings; ``targets`` alone is looked at.
+        adapter: its settings; ``targets`` and ``exclude`` alone are looked at.
         name: what a fresh network is called.
 
     Raises:
@@ -69,7 +90,40 @@ def targets_on(base: BaseSettings, adapter: SuperLoRAConfig, name: str | None = 
     """
     network = network_on_meta(base)
     model = (name or "a fresh network") if base.build else str(base.path)
-    return TargetList(model, type(network).__name__, adapter.targets, tuple(find_targets(network, adapter)))
+    layers = {name: describe(name, layer) for name, layer in adaptable_layers(network).items()}
+    selection = select_layers(network, adaptable_layers(network), adapter)
+    return TargetList(
+        model=model,
+        network=type(network).__name__,
+        patterns=adapter.targets,
+        targets=tuple(layers[name] for name in selection.names),
+        exclude=adapter.exclude,
+        taken=_counts(selection.taken, layers),
+        excluded=_counts(selection.excluded, layers),
+    )
+
+
+def _counts(found: dict[str, tuple[str, ...]], layers: dict[str, Target]) -> tuple[PatternCount, ...]:
+    return tuple(
+        PatternCount(pattern, len(names), sum(layers[name].size for name in names))
+        for pattern, names in found.items()
+    )
+
+
+def list_targets(model: str, patterns: Sequence[str] = (), exclude: Sequence[str] = ()) -> TargetList:
+    """What patterns take of a model, no weights read.
+
+    Args:
+        model: as :func:`base_named` takes it.
+        patterns: what to take; by default as an adapter does.
+        exclude: what of it to leave out.
+
+    Raises:
+        ConfigError, BaseModelError, AdapterError: for a malformed pattern, a model that is not there, a pattern that
+            takes or excludes nothing.
+    """
+    taken = {"targets": tuple(patterns)} if patterns else {}
+    return targets_on(base_named(model), SuperLoRAConfig(**taken, exclude=tuple(exclude)), model)
 
 
 def count_run(config: RunConfig, model: str | None = None) -> tuple[TargetList, Formula]:

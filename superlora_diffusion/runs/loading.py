@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,9 +21,9 @@ _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 _SWEEPS = "sweeps/"
 # Values that start their section anew, and what of it stays.
 _ANEW = {
-    "adapter.variant": ("targets", "seed"),
-    "peft.tuner": ("targets",),
-    "lycoris.algo": ("targets",),
+    "adapter.variant": ("targets", "exclude", "seed"),
+    "peft.tuner": ("targets", "exclude"),
+    "lycoris.algo": ("targets", "exclude"),
 }
 
 
@@ -114,7 +115,8 @@ def load_config(name: str, overrides: Iterable[str] = (), **given: Any) -> RunCo
     Args:
         name: a path or a packaged name.
         overrides: ``key.path=value`` texts; values are YAML. ``adapter.variant`` is taken first and drops
-            what the file says of the adapter beside its targets and seed; ``peft.tuner`` and ``lycoris.algo`` alike.
+            what the file says of the adapter beside targets, exclude and seed; ``peft.tuner`` and ``lycoris.algo``
+            do alike.
         **given: top-level values that win over the file and are overridden by none (None: not given).
 
     Raises:
@@ -156,6 +158,19 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 def to_yaml(config: RunConfig) -> str:
     """The resolved config as YAML, every value written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def as_yaml_list(words: Iterable[str]) -> str:
+    """Words as a YAML list on one line, quoted where YAML would read something else: ``[to_q,"*.to_v"]``."""
+    return f"[{','.join(map(_as_yaml_item, words))}]"
+
+
+def _as_yaml_item(word: str) -> str:
+    try:
+        plain = yaml.load(f"[{word}]", Loader=_Loader) == [word]
+    except yaml.YAMLError:
+        plain = False
+    return word if plain else json.dumps(word)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:

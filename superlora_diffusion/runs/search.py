@@ -13,9 +13,10 @@ from ..errors import ConfigError
 from ..models.config import EMBEDDED_BASE, BaseSettings
 from .config import RunConfig
 from .counting import TargetList, base_named, targets_on
+from .loading import as_yaml_list
 
 # What an override may say of an adapter whose setting is looked for: nothing that the list varies.
-_KEPT = ("adapter.targets", "adapter.seed", "adapter.scale", "adapter.init_std")
+_KEPT = ("adapter.targets", "adapter.exclude", "adapter.seed", "adapter.scale", "adapter.init_std")
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,11 @@ def search(request: Search) -> Found:
     base = config.base if config else BaseSettings()
     if request.model is not None:
         base = base_named(request.model)
-    found = targets_on(base, SuperLoRAConfig(targets=patterns), request.model or request.config_name)
-    listing = list_settings(request.budget, found.targets, request.families, patterns)
-    common = () if patterns == own else (f"adapter.targets=[{','.join(patterns)}]",)
+    exclude = config.adapter.exclude if config else ()
+    adapter = SuperLoRAConfig(targets=patterns, exclude=exclude)
+    found = targets_on(base, adapter, request.model or request.config_name)
+    listing = list_settings(request.budget, found.targets, request.families, patterns, exclude)
+    common = () if patterns == own else (f"adapter.targets={as_yaml_list(patterns)}",)
     return Found(found, listing, _train_command(request, base, found), common)
 
 

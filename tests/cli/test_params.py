@@ -203,6 +203,37 @@ def test_targets_make_the_list(place):
     assert listed["best_of_families"] == {"lora": best["parameters"]}
 
 
+def test_patterns_and_exclusions_make_the_list_and_go_with_its_commands(place, tmp_path):
+    base = load_base(BaseSettings(path=str(place / "base"))).network
+    config = tmp_path / "exclude.yaml"
+    values = run_values(place, adapter={"variant": "lora", "exclude": ["mid_block.**"]})
+    config.write_text(yaml.safe_dump(values))
+    words = (
+        "-c",
+        config,
+        "--budget",
+        600,
+        "--targets",
+        "[to_q,*.to_[kv]]",
+        "--families",
+        "lora,lorta",
+        "--json",
+    )
+    listed = json.loads(said(*words))
+    assert listed["targets"]["patterns"] == ["to_q", "*.to_[kv]"]
+    assert (listed["targets"]["exclude"], listed["targets"]["matrices"]) == (["mid_block.**"], 9)
+    command = shlex.split(listed["train"])
+    for row in listed["settings"][:3]:
+        loaded = load_config(command[3], [*command[4:], *row["overrides"]])
+        adapter = attach(base, loaded.adapter)
+        assert loaded.adapter.targets == ("to_q", "*.to_[kv]") and len(adapter.targets) == 9
+        assert adapter.num_parameters == row["parameters"] <= 600
+        adapter.unload()
+    listed = json.loads(said(*words, "adapter.exclude=[]"))
+    assert (listed["targets"]["exclude"], listed["targets"]["matrices"]) == ([], 12)
+    assert "adapter.exclude=[]" in shlex.split(listed["train"])
+
+
 def test_a_network_that_train_cannot_take_is_listed_without_a_command(tmp_path):
     config = {"_class_name": "DiTTransformer2DModel", "num_layers": 2, "num_attention_heads": 2}
     config |= {"attention_head_dim": 8, "in_channels": 4, "sample_size": 8, "norm_type": "ada_norm_zero"}
