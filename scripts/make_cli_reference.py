@@ -66,7 +66,9 @@ def _split_help(text: str) -> tuple[str, list[str]]:
 
 
 def _metavar(param: Any) -> str:
-    name = param.metavar or param.name.upper() + ("..." if param.nargs == -1 else "")
+    name = param.metavar or param.name.upper()
+    if param.nargs == -1 and not name.endswith("..."):
+        name += "..."
     return name if param.required or name.startswith("[") else f"[{name}]"
 
 

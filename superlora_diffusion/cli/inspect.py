@@ -42,8 +42,8 @@ def inspect(
         list[str] | None,
         typer.Argument(
             metavar="PATTERN",
-            help="With --targets, and then without an adapter: what to take.",
-            show_default="to_q to_v",
+            help="With --targets, and then without an adapter: what to take, to_q and to_v by default.",
+            show_default=False,
         ),
     ] = None,
     targets: Annotated[
@@ -66,7 +66,9 @@ def inspect(
     if targets is not None:
         from .targets_view import show_targets
 
-        show_targets(targets, [source, *(patterns or [])] if source else [], exclude or [], every, as_json)
+        show_targets(
+            targets, [] if source is None else [source, *(patterns or [])], exclude or [], every, as_json
+        )
         return
     _refuse_without_targets(source, patterns, exclude, every)
     from ..runs.inspection import inspect_adapter

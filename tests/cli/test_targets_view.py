@@ -107,6 +107,7 @@ def test_models_are_named_as_elsewhere(base):
         ),
         (("--targets", "BASE", "--exclude", "to_k"), 1, "exclude 'to_k' takes away none of the 8 targets"),
         (("--targets", "BASE", "a**"), 2, "targets: got 'a**'"),
+        (("--targets", "BASE", ""), 2, "targets: got ['']: give at least one module name"),
         (("--targets", "nowhere"), 1, "model 'nowhere' is neither a file nor a folder"),
         ((), 2, "give an adapter folder or a run folder, or --targets MODEL"),
         (("runs/demo", "to_q"), 2, "got PATTERN without --targets MODEL"),

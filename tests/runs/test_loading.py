@@ -8,6 +8,7 @@ from tiny import run_config
 from superlora_diffusion.errors import ConfigError
 from superlora_diffusion.runs.config import RunConfig
 from superlora_diffusion.runs.loading import (
+    as_yaml_list,
     configs_folder,
     differences,
     find_config,
@@ -58,7 +59,7 @@ def test_overrides_reach_every_depth_and_are_yaml():
 def test_another_variant_starts_the_adapter_anew_wherever_it_stands(tmp_path):
     path = write(
         tmp_path,
-        "output: x\nadapter: {variant: lorta, order: 4, rank: 7, seed: 3, targets: [to_k]}\n",
+        "output: x\nadapter: {variant: lorta, order: 4, rank: 7, seed: 3, targets: [to_k], exclude: [a]}\n",
     )
     for overrides in (
         ["adapter.variant=lora", "adapter.scale=2"],
@@ -67,6 +68,16 @@ def test_another_variant_starts_the_adapter_anew_wherever_it_stands(tmp_path):
         adapter = load_config(path, overrides).adapter
         assert (adapter.variant, adapter.order, adapter.rank, adapter.fold) == ("lora", 2, 8, "none")
         assert (adapter.seed, adapter.targets, adapter.scale) == (3, ("to_k",), 2)
+        assert adapter.exclude == ("a",)
+
+
+@pytest.mark.parametrize(
+    "words", [("to_q", "to_out.0", "attention+mlp"), ("*.to_[kv]", "^a", "0", "null", "a, b", "x: y")]
+)
+def test_words_as_a_yaml_list_come_back(words):
+    text = as_yaml_list(words)
+    assert parse_override(f"x={text}")[1] == list(words)
+    assert '"' not in as_yaml_list(["to_q", "to_out.0", "^mid_block.**", "attention+mlp"])
 
 
 @pytest.mark.parametrize(
