@@ -35,6 +35,11 @@ def test_fits_is_sorted_and_loads_as_said(budget):
         assert loaded == choice.config
 
 
+def test_settings_say_how_the_targets_were_found():
+    for choice in list_settings(300, TARGETS, ["lora"], ("attention", "x"), ("to_k",)).choices:
+        assert (choice.config.targets, choice.config.exclude) == (("attention", "x"), ("to_k",))
+
+
 def test_families_are_what_they_are_called():
     listing = list_settings(10**9, TARGETS)
     assert {choice.family for choice in listing.choices} == set(FAMILIES)

@@ -17,6 +17,7 @@ from superlora_diffusion.cli.main import app
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
 from superlora_diffusion.runs.loading import load_config
+from superlora_diffusion.runs.search import Search, search
 from superlora_diffusion.training.setup import load_or_build_base, make_trainee
 
 EVERY = "adapter.targets=[to_q,to_k,to_v,to_out.0]"
@@ -232,6 +233,8 @@ def test_patterns_and_exclusions_make_the_list_and_go_with_its_commands(place, t
     listed = json.loads(said(*words, "adapter.exclude=[]"))
     assert (listed["targets"]["exclude"], listed["targets"]["matrices"]) == ([], 12)
     assert "adapter.exclude=[]" in shlex.split(listed["train"])
+    found = search(Search(600, load_config(str(config)), families=("lora",)))
+    assert all(choice.config.exclude == ("mid_block.**",) for choice in found.listing.choices)
 
 
 def test_a_network_that_train_cannot_take_is_listed_without_a_command(tmp_path):

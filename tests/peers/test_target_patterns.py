@@ -45,6 +45,9 @@ def test_excluded_layers_are_left_alone_and_a_stored_peer_opens(method, fields, 
         for place, name in ((PLACES[0], "to_q"), (PLACES[0], "to_v"), (PLACES[2], "to_q"))
     ]
     assert peer.attached.layers == names
+    assert peer.num_parameters * 8 == attach(method, **fields).num_parameters * 3, (
+        "all layers are of one shape"
+    )
     few_steps(peer)
     peer.save(tmp_path)
     loaded = load_peer(network(), tmp_path)

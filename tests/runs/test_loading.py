@@ -15,6 +15,7 @@ from superlora_diffusion.runs.loading import (
     load_config,
     packaged_configs,
     packaged_sweeps,
+    parse_override,
     parse_yaml,
     to_yaml,
 )
