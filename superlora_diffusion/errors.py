@@ -45,6 +45,15 @@ class AdapterError(SuperLoRAError):
     """An adapter that cannot be attached, stored or loaded."""
 
 
+class HubError(SuperLoRAError):
+    """Something the Hugging Face Hub did not give or take."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        self.reason = reason
+        """missing, revision, gated, unauthorised, offline, unreachable, invalid or refused."""
+        super().__init__(message)
+
+
 class RunError(SuperLoRAError):
     """A run folder that is in use, was made from another config, or whose training broke off."""
 

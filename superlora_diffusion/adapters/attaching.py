@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from .config import SuperLoRAConfig
+from .denoiser import denoiser_of
 from .host import check_name, register
 from .layers import add_source, check_adaptable
 from .module import SuperLoRA
@@ -15,11 +17,12 @@ from .projection import Arrays
 from .targets import find_targets
 
 
-def attach(model: nn.Module, config: SuperLoRAConfig, name: str = "default") -> SuperLoRA:
+def attach(model: nn.Module | Any, config: SuperLoRAConfig, name: str = "default") -> SuperLoRA:
     """Attach a fresh adapter; the network computes what it did before, since every update starts at zero.
 
     Args:
-        model: any network of Linear and Conv2d layers. Its own parameters are frozen until the adapter is unloaded.
+        model: any network of Linear and Conv2d layers, or a diffusers pipeline, whose ``unet`` or ``transformer`` is
+            taken. The network's own parameters are frozen until the adapter is unloaded.
         config: settings.
         name: a name among the adapters of this network.
 
@@ -30,7 +33,8 @@ def attach(model: nn.Module, config: SuperLoRAConfig, name: str = "default") -> 
         AdapterError: for a target pattern that matches nothing, a layer that cannot be adapted, a name taken.
         ConfigError: for settings that do not fit the targets.
     """
-    return attach_to_targets(model, config, find_targets(model, config), name)
+    network = denoiser_of(model)
+    return attach_to_targets(network, config, find_targets(network, config), name)
 
 
 def attach_to_targets(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,19 +19,15 @@ from ..files import write_atomically, write_json
 from .attaching import attach_to_targets
 from .checksum import checksum, checksums_agree
 from .config import SuperLoRAConfig
+from .denoiser import denoiser_of
 from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
 from .naming import Target
 from .projection import Arrays
+from .reading import CONFIG, FORMAT_VERSION, PROJECTION, WEIGHTS, read_adapter_config
+from .remote import find_adapter_folder
 from .targets import ADAPTABLE
-
-FORMAT_VERSION = 1
-WEIGHTS, CONFIG, PROJECTION = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "adapter_projection.safetensors",
-)
 
 
 @dataclass(frozen=True)
@@ -101,43 +96,34 @@ def base_weights(adapter: SuperLoRA) -> dict[str, Tensor]:
     return {name: originals.get(name, parameters[name]) for name in host.required_grad}
 
 
-def read_adapter_config(folder: Path | str) -> dict[str, Any]:
-    """The JSON of an adapter folder.
-
-    Raises:
-        AdapterError: if it is missing, broken or of a format this version does not know.
-    """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise AdapterError(f"{folder} is no adapter folder: it has no {CONFIG}.")
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        version = described["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{path} is broken: {type(error).__name__}: {error}.") from error
-    if version != FORMAT_VERSION:
-        raise AdapterError(
-            f"{path} has format version {version}; this version reads {FORMAT_VERSION}. Upgrade."
-        )
-    return described
-
-
-def load_adapter(model: nn.Module, folder: Path | str, name: str = "default") -> SuperLoRA:
+def load_adapter(
+    model: nn.Module | Any,
+    folder: Path | str,
+    name: str = "default",
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+) -> SuperLoRA:
     """Attach a stored adapter. Targets are found by name and checked by shape, never by traversal order.
 
     Args:
-        model: the network to attach to.
-        folder: an adapter folder.
+        model: the network to attach to, or a diffusers pipeline, whose ``unet`` or ``transformer`` is taken.
+        folder: an adapter folder, or a hub id ("user/name") that is no folder here: the adapter's files are downloaded
+            into the hub's cache, with the login of ``hf auth login`` where there is one.
         name: a name among the adapters of this network.
+        revision: branch, tag or commit of a hub id.
+        subfolder: where in the folder or the repository the adapter lies.
 
     Raises:
-        AdapterError: for a missing or broken file, a target the network lacks, a wrong shape, or a projection
-            that this machine draws differently.
+        AdapterError: for an id that the hub does not give, a missing or broken file, a target the network lacks, a
+            wrong shape, or a projection that this machine draws differently.
 
     Warns:
         UserWarning: if the base's weights are not those the adapter was trained on.
     """
-    folder, described = Path(folder), read_adapter_config(folder)
+    model = denoiser_of(model)
+    folder = find_adapter_folder(folder, revision, subfolder)
+    described = read_adapter_config(folder)
     if described.get("kind") is not None:
         raise AdapterError(
             f"{folder} holds no SuperLoRA adapter but method {described.get('method')!r}; open it with load_peer."

@@ -14,7 +14,7 @@ _HELP = """Score runs: Inception Score, its distance to the real images' score, 
 
 Draws images of each run's base and adapter with classes in the data's proportions and scores them and the
 real test images alike. Scores go to scores.json in each run folder; what is scored already is not drawn
-again.
+again. An adapter on the hub is scored as its run was, into scores-NAME here.
 
 Examples:
 
@@ -36,7 +36,9 @@ def register(app: typer.Typer) -> None:
 
 
 def eval_is(
-    runs: Annotated[list[str], typer.Argument(help="Finished run folders.", show_default=False)],
+    runs: Annotated[
+        list[str], typer.Argument(help="Finished run folders, or hub ids of adapters.", show_default=False)
+    ],
     images: Annotated[int | None, typer.Option(help="Generated images (and real ones).")] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Which scores: is,fid,kid,prc,accuracy; all by default.")
@@ -76,7 +78,7 @@ def eval_is(
 ) -> None:
     from ..devices import resolve_device
     from ..errors import EvaluationError
-    from ..evaluation.evaluate import Request, evaluate_run
+    from ..evaluation.evaluate import Request, evaluate_run, scores_folder
     from ..evaluation.plot import plot_front
     from ..evaluation.processes import is_main, join_launched
     from ..progress import Reporter
@@ -105,8 +107,9 @@ def eval_is(
     if not is_main():
         return
     records = [record for i, record in enumerate(records) if record not in records[:i]]
-    plot = plot or Path(runs[0]).expanduser() / "is-distance.png"
-    _print(records, runs, as_json, save_images)
+    places = [scores_folder(run) for run in runs]
+    plot = plot or places[0] / "is-distance.png"
+    _print(records, places, as_json, save_images)
     if any(record.is_distance is None for record in records):
         typer.echo("No plot: it shows the IS distance, which not every model has (--metrics is).", err=True)
         return
@@ -119,7 +122,7 @@ def eval_is(
         typer.echo(f"Plot:   {plot}")
 
 
-def _print(records: list, runs: list[str], as_json: bool, saved: bool) -> None:
+def _print(records: list, places: list[Path], as_json: bool, saved: bool) -> None:
     if as_json:
         print_json([record.model_dump(mode="json") for record in records])
         return
@@ -131,7 +134,7 @@ def _print(records: list, runs: list[str], as_json: bool, saved: bool) -> None:
     if not console.is_terminal:
         console = Console(width=120)  # a log has no width of its own, and the names need some
     console.print(scores_table(records))
-    for run in runs:
-        typer.echo(f"Scores: {Path(run) / 'scores.json'}")
+    for place in places:
+        typer.echo(f"Scores: {place / 'scores.json'}")
         if saved:
-            typer.echo(f"Images: {Path(run) / 'samples' / 'scored-*.npz'}")
+            typer.echo(f"Images: {place / 'samples' / 'scored-*.npz'}")

@@ -35,7 +35,9 @@ def inspect(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="ADAPTER_OR_RUN", help="An adapter folder, or a finished run folder.", show_default=False
+            metavar="ADAPTER_OR_RUN",
+            help="An adapter folder, a finished run folder, or a hub id.",
+            show_default=False,
         ),
     ] = None,
     patterns: Annotated[

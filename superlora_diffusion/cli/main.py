@@ -21,6 +21,7 @@ from . import (
     inspect,
     merge,
     params,
+    push,
     report,
     sample,
     sweep,
@@ -47,6 +48,7 @@ merge.register(app)
 export.register(app)
 import_.register(app)
 report.register(app)
+push.register(app)
 configs.register(app)
 extractor.register(app)
 cache.register(app)

@@ -31,7 +31,10 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     source: Annotated[
-        str, typer.Argument(help="A run folder, an adapter folder, or a base.", show_default=False)
+        str,
+        typer.Argument(
+            help="A run folder, an adapter folder, an adapter's hub id, or a base.", show_default=False
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Where to write; SOURCE/samples/sample for a run.")] = None,
     base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,

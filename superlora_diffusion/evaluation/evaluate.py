@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import EvaluationError
+from ..hub.download import is_hub_id
 from ..models.base import Base
 from ..peers import Peer
 from ..runs.config import METRICS, EvaluationSettings, Metric, RunConfig
 from ..runs.folder import RunFolder, library_versions
+from ..runs.published import config_from_adapter
 from ..runs.source import Source, base_digest, open_source
 from .processes import is_main, rank_and_count
 from .protocol import Protocol, make_protocol, score_model
@@ -57,26 +59,30 @@ def evaluate_run(
     """Score the base and the adapter of one run; a run of method full is its base alone.
 
     Args:
-        path: a finished run folder.
+        path: a finished run folder, or a published adapter (a hub id).
         request: what to do otherwise than the run's config says.
         known: records of other runs, scored by the same call; a base among them is not drawn again.
         on_start: called with a name and a number of images before each drawing.
         on_batch: called with the number of images of each finished batch.
 
     Returns:
-        the records, the base's first; they are also in the run's ``scores.json``.
+        the records, the base's first; they are also in ``scores.json`` of :func:`scores_folder`.
 
     Raises:
         EvaluationError: if the path is no run folder, or what was asked cannot be scored.
     """
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise EvaluationError(f"{path} is no run folder; eval-is needs one, for the data to compare with.")
+    folder = RunFolder(scores_folder(path))
     if request.save_images and rank_and_count()[1] > 1:
         raise EvaluationError(
             "images are saved by one process alone; leave out save-images, or the launcher."
         )
     source = open_source(path)
+    if source.config is None:
+        if source.adapter is None:
+            raise EvaluationError(
+                f"{path} is a base; eval-is needs an adapter, for the data to compare with."
+            )
+        source.config = config_from_adapter(source.folder, source.name)
     protocol = _protocol(source, request)
     stored = read_scores(folder.scores) if folder.scores.is_file() else []
     records = []
@@ -99,6 +105,22 @@ def evaluate_run(
         if is_main():
             write_scores(folder.scores, [record])  # after each, so that an interruption loses one at most
     return records
+
+
+def scores_folder(path: str) -> Path:
+    """Where scores of a run go: into its folder, or for a published adapter into ``scores-NAME`` here.
+
+    Raises:
+        EvaluationError: if the path is neither a run folder nor a hub id.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "config.yaml").is_file():
+        return folder
+    if not folder.exists() and is_hub_id(path):
+        return Path(f"scores-{folder.name}")
+    raise EvaluationError(
+        f"{path} is no run folder; eval-is needs one (or a published adapter's hub id), for the data to compare with."
+    )
 
 
 def images_file(folder: RunFolder, name: str, settings: dict, protocol: Protocol) -> Path:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..adapters.fingerprint import fingerprints_agree
-from ..adapters.storage import CONFIG, FORMAT_VERSION, WEIGHTS, AdapterCard, read_adapter_config
+from ..adapters.reading import CONFIG, FIXED, FORMAT_VERSION, WEIGHTS, read_adapter_config
+from ..adapters.storage import AdapterCard
 from ..errors import AdapterError, ConfigError
 from ..files import write_atomically, write_json
 from ..settings import Settings
@@ -23,7 +24,6 @@ from .fixed import put_fixed
 from .peer import Peer
 
 KIND = "peer"
-FIXED = "fixed.safetensors"
 _SETTINGS: dict[str, type[Settings]] = {"peft": PeftSettings, "lycoris": LycorisSettings}
 
 

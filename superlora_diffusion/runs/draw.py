@@ -69,7 +69,7 @@ def prepare_drawing(
     if out is None:
         out = (
             Path(path).expanduser() / "samples" / "sample"
-            if source.config
+            if (Path(path).expanduser() / "config.yaml").is_file()
             else Path(f"samples-{source.name}")
         )
     source.base.network.to(device)

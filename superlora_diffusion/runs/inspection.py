@@ -14,11 +14,12 @@ from ..adapters.config import SuperLoRAConfig
 from ..adapters.low_rank import LowRank, find_low_rank, products_threshold
 from ..adapters.naming import Target
 from ..adapters.plan import make_plan
-from ..adapters.storage import CONFIG, PROJECTION, WEIGHTS, read_adapter_config
+from ..adapters.reading import CONFIG, FILES, WEIGHTS, read_adapter_config
 from ..errors import AdapterError, RunError
-from ..peers.storage import FIXED, is_peer
+from ..peers.storage import is_peer
 from .family import adapter_family
 from .folder import RunFolder
+from .source import download_published
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,10 @@ def inspect_adapter(path: str | Path) -> Inspection:
     """Read an adapter's folder.
 
     Args:
-        path: an adapter folder, or a finished run folder.
+        path: an adapter folder, a finished run folder, or a hub id.
 
     Raises:
+        HubError: if the hub does not give what is no folder here.
         AdapterError: for a folder without an adapter, or one that is broken or incomplete.
         RunError: for a run that is not finished.
     """
@@ -151,27 +153,31 @@ def inspect_adapter(path: str | Path) -> Inspection:
 
 
 def find_adapter(path: str | Path) -> Path:
-    """The adapter folder that is meant by its own path or by its run's.
+    """The adapter folder that is meant by its own path, by its run's, or by a hub id.
 
     Raises:
         AdapterError: if there is none.
+        HubError: if the hub does not give what is no folder here.
         RunError: for a run that is not finished.
     """
+    published = download_published(str(path))
+    if published is not None:
+        return published
     folder = Path(path).expanduser()
     run = RunFolder(folder)
     for place in (folder, run.adapter):
         if (place / CONFIG).is_file():
             return place
     if not folder.is_dir():
-        raise AdapterError(f"{folder} is no folder; give an adapter folder, or a run folder.")
+        raise AdapterError(
+            f"{path} is no folder here and no adapter on the hub; give an adapter folder, a run folder, or a hub id."
+        )
     if not run.config.is_file():
         raise AdapterError(
             f"{folder} is neither an adapter folder (it has no {CONFIG}) nor a run folder (it has no config.yaml)."
         )
     if run.read_config().method == "full":
-        raise AdapterError(
-            f"{folder} was trained by method 'full': it holds a base, and no adapter to inspect."
-        )
+        raise AdapterError(f"{folder} was trained by method 'full': it holds a base, and no adapter.")
     raise RunError(
         f"{folder} is not finished. Go on with: superlora-diff train --config {run.config} output={folder}"
     )
@@ -269,5 +275,5 @@ def _mapping(described: dict[str, Any], key: str) -> dict[str, Any]:
 def _sizes(folder: Path) -> dict[str, int]:
     if not (folder / WEIGHTS).is_file():
         raise AdapterError(f"{folder} is incomplete: it has no {WEIGHTS}.")
-    paths = [folder / name for name in (WEIGHTS, CONFIG, PROJECTION, FIXED)]
+    paths = [folder / name for name in FILES]
     return {path.name: path.stat().st_size for path in paths if path.is_file()}

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from ..adapters.fingerprint import exact_digest
 from ..adapters.module import SuperLoRA
-from ..adapters.storage import CONFIG, WEIGHTS, load_adapter, read_adapter_config
-from ..errors import BaseModelError, ConfigError, RunError
+from ..adapters.reading import CONFIG, WEIGHTS, read_adapter_config
+from ..adapters.remote import download_adapter
+from ..adapters.storage import load_adapter
+from ..errors import BaseModelError, ConfigError, HubError, RunError
+from ..hub.download import is_hub_id
 from ..models.base import Base
 from ..models.config import BaseSettings
 from ..models.storage import load_base
@@ -17,6 +20,7 @@ from ..peers import Peer, load_peer
 from ..peers.storage import is_peer
 from .config import RunConfig
 from .folder import RunFolder
+from .published import RUN_CONFIG, read_published
 
 
 @dataclass
@@ -27,31 +31,38 @@ class Source:
     base: Base
     adapter: SuperLoRA | Peer | None = None
     config: RunConfig | None = None
-    """The run's config, where it came from a run folder."""
+    """The run's config, where it came from a run folder or was published with the adapter."""
     weights: str = ""
     """Which weights: the first 12 hex digits of sha256 over the adapter's file; empty for a base."""
     base_digest: str = ""
     """Which base lies under a peer, taken before the peer's library renamed its weights; empty otherwise."""
+    folder: Path | None = None
+    """Where the adapter's files lie."""
 
 
 def open_source(path: str, base: str | None = None) -> Source:
-    """Open a run folder, an adapter folder or a base.
+    """Open a run folder, an adapter folder, an adapter on the hub, or a base.
 
     Args:
-        path: a finished run folder, a folder holding adapter_config.json, or what a base is named by.
+        path: a finished run folder, a folder holding adapter_config.json, a hub id whose repository has that file, or
+            what a base is named by. What is on this machine wins over the hub.
         base: the base to use instead of the one that the run or the adapter names.
 
     Raises:
         RunError: for an unfinished run, or an adapter that does not say its base.
         BaseModelError, AdapterError: if a part cannot be loaded.
+        HubError: if the hub does not give what is no folder here.
     """
     folder = Path(path).expanduser()
+    published = download_published(path)
+    if published is not None:
+        return _open_adapter(published, base, path, read_published(published))
     if base is not None and not (folder / "adapter").is_dir() and not (folder / CONFIG).is_file():
         raise ConfigError(f"--base {base} goes with an adapter, and {path} holds none; leave it out.")
     if (folder / "config.yaml").is_file():
         return _open_run(folder, base)
     if (folder / CONFIG).is_file():
-        return _open_adapter(folder, base)
+        return _open_adapter(folder, base, str(folder))
     return Source(folder.name or path, load_base(BaseSettings(path=path)))
 
 
@@ -70,18 +81,33 @@ def _open_run(folder: Path, base: str | None) -> Source:
     return _attach(name, run.adapter, settings, config)
 
 
-def _open_adapter(folder: Path, base: str | None) -> Source:
+def download_published(path: str) -> Path | None:
+    """The cached folder of an adapter on the hub; None for what is here already, is no hub id, or is a base.
+
+    Raises:
+        HubError, AdapterError: see :func:`download_adapter`.
+    """
+    if Path(path).expanduser().exists() or not is_hub_id(path):
+        return None
+    try:
+        return download_adapter(path, also=[RUN_CONFIG], what="repository")
+    except HubError as error:
+        raise HubError(f"{path} is no folder here. As a hub id: {error}", error.reason) from error
+
+
+def _open_adapter(folder: Path, base: str | None, told: str, config: RunConfig | None = None) -> Source:
+    """``told`` is the folder or the hub id, as messages call it."""
     described = read_adapter_config(folder).get("base")
     stored = described if isinstance(described, dict) else {}
     if base is None and stored.get("id") is None:
-        raise RunError(f"{folder} does not say which base it was trained on; give it with --base.")
+        raise RunError(f"{told} does not say which base it was trained on; give it with --base.")
     remembered = stored.get("settings") or {}
     settings = BaseSettings(path=base) if base else BaseSettings(path=stored["id"], **remembered)
     try:
-        return _attach(folder.resolve().name, folder, settings, None)
+        return _attach(Path(told).resolve().name, folder, settings, config)
     except BaseModelError as error:
         raise BaseModelError(
-            f"{folder}: {error} Another place of its base can be given with --base."
+            f"{told}: {error} Another place of its base can be given with --base."
         ) from error
 
 
@@ -92,8 +118,9 @@ def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig |
     )  # loading says what is missing
     if is_peer(read_adapter_config(folder)):
         digest = base_digest(loaded)
-        return Source(name, loaded, load_peer(loaded.network, folder), config, weights, digest)
-    return Source(name, loaded, load_adapter(loaded.network, folder), config, weights)
+        return Source(name, loaded, load_peer(loaded.network, folder), config, weights, digest, folder)
+    adapter = load_adapter(loaded.network, folder)
+    return Source(name, loaded, adapter, config, weights, folder=folder)
 
 
 def base_digest(base: Base) -> str:
