@@ -33,8 +33,8 @@ def read_adapter_config(folder: Path | str) -> dict[str, Any]:
         described = json.loads(path.read_text(encoding="utf-8"))
         if "format_version" not in described and "peft_type" in described:
             raise AdapterError(
-                f"{path} is of an adapter by the PEFT library ({described['peft_type']}), which is not read here. "
-                "Load it by PEFT, or by the base's own load_lora_weights."
+                f"{path} is of an adapter by the PEFT library ({described['peft_type']}), which is not loaded as it "
+                "is. Turn it into one of ours by superlora-diff import, or load it by PEFT."
             )
         version = described["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..adapters.module import SuperLoRA
-from ..adapters.storage import CONFIG, read_adapter_config
+from ..adapters.reading import read_adapter_config
 from ..errors import AdapterError, ConfigError, nearest
 from ..models.storage import find_folder
 from ..runs.source import Source, open_source
@@ -95,19 +95,18 @@ def open_adapter(path: str, base: str | None = None) -> Attached:
         raise AdapterError(
             f"{path} was trained by method {source.adapter.method!r}; export and merge take SuperLoRA adapters."
         )
-    folder = find_folder(source.base.name, _revision(source, Path(path).expanduser(), base))
+    folder = find_folder(source.base.name, _revision(source, base))
     name = source.base.name
     return Attached(source.base.network, source.adapter, folder, name, source.name, source.weights)
 
 
-def _revision(source: Source, folder: Path, base: str | None) -> str | None:
+def _revision(source: Source, base: str | None) -> str | None:
     """The revision of a base on the hub that the adapter was trained on."""
     if base is not None:
         return None
     if source.config is not None:
         return source.config.base.revision
-    described = read_adapter_config(folder).get("base") if (folder / CONFIG).is_file() else None
-    return ((described or {}).get("settings") or {}).get("revision")
+    return ((read_adapter_config(source.folder).get("base") or {}).get("settings") or {}).get("revision")
 
 
 def export_adapter(
