@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,10 +12,14 @@ from tiny import make_base
 
 from superlora_diffusion import SuperLoRAConfig, attach
 from superlora_diffusion.adapters import AdapterCard
+from superlora_diffusion.files import write_text
 from superlora_diffusion.publishing.card import make_card
 from superlora_diffusion.publishing.content import read_content
 from superlora_diffusion.publishing.push import PushRequest, dry_run
+from superlora_diffusion.runs.config import RunConfig
 from superlora_diffusion.runs.folder import RunFolder
+from superlora_diffusion.runs.loading import to_yaml
+from superlora_diffusion.runs.published import publishable
 
 from .conftest import keep_scored_images, record
 
@@ -128,6 +133,30 @@ def test_training_is_told_without_places(run, made):
         assert row in text
     assert re.search(r"\| `train.learning_rate` \| 0\.\d+ \|", text)
     assert str(made) not in text and "/opt" not in text
+
+
+def test_commands_are_those_that_trained_and_the_home_is_not_told(run, monkeypatch):
+    file = run / "environment.json"
+    monkeypatch.setenv("HOME", "/home/jane")
+    words = {"superlora-diff": "train", "pytest": "tests", "-c": "sweep"}
+    for program, verb in words.items():
+        file.write_text(json.dumps({"command": [program, verb, "base.path=/home/jane/bases/b"]}))
+        text = card_of(run)
+        assert "jane" not in text
+        assert ("superlora-diff train '" in text) == (verb == "train"), program
+        assert ("```sh" in text) == (verb == "train")
+    file.unlink()
+    assert "```sh" not in card_of(run)
+
+
+def test_where_data_lies_is_not_told(run):
+    config = RunFolder(run).read_config()
+    data = {**config.data.model_dump(), "root": "/srv/sets", "download": True, "name": "cifar10"}
+    write_text(RunFolder(run).config, to_yaml(RunConfig(**{**config.model_dump(), "data": data})))
+    content = read_content(str(run))
+    text = make_card(content, "user/demo")
+    assert "| `data.name` | cifar10 |" in text and "/srv" not in text and "data.download" not in text
+    assert publishable(content.config, "demo")["data"]["root"] is None
 
 
 def test_every_table_is_whole(run):
