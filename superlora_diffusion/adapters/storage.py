@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -96,6 +96,46 @@ def base_weights(adapter: SuperLoRA) -> dict[str, Tensor]:
     return {name: originals.get(name, parameters[name]) for name in host.required_grad}
 
 
+class Stored(NamedTuple):
+    """What the config of a SuperLoRA adapter's folder says that its updates depend on, and its base."""
+
+    config: SuperLoRAConfig
+    targets: list[Target]
+    shapes: list[tuple[int, ...]]
+    """Of the targets' weights."""
+    run_scale: float
+    has_arrays: bool
+    """Whether the fixed arrays lie in the folder."""
+    checksum: dict | None
+    """Of the fixed arrays."""
+    base: dict[str, Any]
+
+
+def read_stored(folder: Path) -> Stored:
+    """Read the config of a SuperLoRA adapter's folder.
+
+    Raises:
+        AdapterError: if it is missing or broken, or is that of another method.
+    """
+    described = read_adapter_config(folder)
+    if described.get("kind") is not None:
+        raise AdapterError(
+            f"{folder} holds no SuperLoRA adapter but method {described.get('method')!r}; open it with load_peer."
+        )
+    try:
+        return Stored(
+            SuperLoRAConfig(**described["config"]),
+            [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]],
+            [tuple(t["shape"]) for t in described["targets"]],
+            described["run_scale"],
+            described["projection_stored"],
+            described["projection_checksum"],
+            described["base"],
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
+
+
 def load_adapter(
     model: nn.Module | Any,
     folder: Path | str,
@@ -123,33 +163,21 @@ def load_adapter(
     """
     model = denoiser_of(model)
     folder = find_adapter_folder(folder, revision, subfolder)
-    described = read_adapter_config(folder)
-    if described.get("kind") is not None:
-        raise AdapterError(
-            f"{folder} holds no SuperLoRA adapter but method {described.get('method')!r}; open it with load_peer."
-        )
+    stored = read_stored(folder)
+    _check_targets(model, stored.targets, stored.shapes, folder)
+    numbers = read_tensors(folder / WEIGHTS)
+    arrays = read_arrays(folder) if stored.has_arrays else None
+    adapter = attach_to_targets(model, stored.config, stored.targets, name, arrays)
     try:
-        config = SuperLoRAConfig(**described["config"])
-        targets = [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]]
-        shapes = [tuple(t["shape"]) for t in described["targets"]]
-        run_scale, stored = described["run_scale"], described["projection_stored"]
-        drawn, base = described["projection_checksum"], described["base"]
-    except (KeyError, TypeError, ConfigError) as error:
-        raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
-    _check_targets(model, targets, shapes, folder)
-    numbers = _read(folder / WEIGHTS)
-    arrays = _stored_arrays(folder) if stored else None
-    adapter = attach_to_targets(model, config, targets, name, arrays)
-    try:
-        _check_checksum(drawn, adapter, folder)
+        check_arrays(stored.checksum, adapter.arrays(), folder)
         _load_numbers(adapter, numbers, folder / WEIGHTS)
-        adapter.set_scale(run_scale)
+        adapter.set_scale(stored.run_scale)
     except AdapterError:
         adapter.unload()
         raise
-    if not fingerprints_agree(base["fingerprint"], fingerprint(base_weights(adapter))):
+    if not fingerprints_agree(stored.base["fingerprint"], fingerprint(base_weights(adapter))):
         warnings.warn(
-            f"{folder} was trained on another base ({base['id']}): the weights it adapts differ from "
+            f"{folder} was trained on another base ({stored.base['id']}): the weights it adapts differ from "
             "this network's. Its update is added all the same.",
             stacklevel=2,
         )
@@ -174,23 +202,38 @@ def _check_targets(
             )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name.
+
+    Raises:
+        AdapterError: if it is missing or broken.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"{path} cannot be read: {error}") from error
 
 
-def _stored_arrays(folder: Path) -> list[Arrays]:
+def read_arrays(folder: Path) -> list[Arrays]:
+    """The fixed arrays of each group that lie in an adapter's folder.
+
+    Raises:
+        AdapterError: if their file is missing or broken.
+    """
     groups: dict[int, Arrays] = {}
-    for key, value in _read(folder / PROJECTION).items():
+    for key, value in read_tensors(folder / PROJECTION).items():
         group, name = key.removeprefix("g").split("_", 1)
         groups.setdefault(int(group), {})[name] = value
     return [groups[index] for index in sorted(groups)]
 
 
-def _check_checksum(stored: dict | None, adapter: SuperLoRA, folder: Path) -> None:
-    drawn = checksum(adapter.arrays())
+def check_arrays(stored: dict | None, arrays: Sequence[Arrays], folder: Path) -> None:
+    """Check fixed arrays against the checksum in an adapter's folder.
+
+    Raises:
+        AdapterError: if they are others than those it was trained with.
+    """
+    drawn = checksum(arrays)
     if not checksums_agree(stored, drawn):
         raise AdapterError(
             f"the fixed projection of {folder} (checksum {_short(stored)}) differs from the one drawn here "
@@ -203,8 +246,17 @@ def _short(value: dict | None) -> str:
     return "none" if value is None else str(value["integers"])[:12]
 
 
-def _load_numbers(adapter: SuperLoRA, numbers: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in adapter.named_parameters()}
+def check_numbers(expected: Mapping[str, tuple[int, ...]], numbers: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a file holds exactly the tensors that train.
+
+    Args:
+        expected: their shapes by name.
+        numbers: what the file holds.
+        path: the file.
+
+    Raises:
+        AdapterError: naming the first that is missing, too much or of another shape.
+    """
     found = {name: tuple(value.shape) for name, value in numbers.items()}
     if expected != found:
         wrong = sorted(
@@ -215,6 +267,10 @@ def _load_numbers(adapter: SuperLoRA, numbers: dict[str, Tensor], path: Path) ->
             f"{path} does not hold what its config says: {first} is {found.get(first, 'missing')}, expected "
             f"{expected.get(first, 'nothing')} ({len(wrong)} of {len(expected)} tensors differ)."
         )
+
+
+def _load_numbers(adapter: SuperLoRA, numbers: dict[str, Tensor], path: Path) -> None:
+    check_numbers({name: tuple(value.shape) for name, value in adapter.named_parameters()}, numbers, path)
     with torch.no_grad():
         for name, parameter in adapter.named_parameters():
             parameter.copy_(numbers[name])
