@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AdapterBank": "adapters",
     "SuperLoRA": "adapters",
     "SuperLoRAConfig": "adapters.config",
     "attach": "adapters",
@@ -21,6 +22,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdapterBank",
     "SuperLoRA",
     "SuperLoRAConfig",
     "__version__",
@@ -31,7 +33,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .adapters import SuperLoRA, SuperLoRAConfig, attach, count_parameters, find_targets, load_adapter
+    from .adapters import (
+        AdapterBank,
+        SuperLoRA,
+        SuperLoRAConfig,
+        attach,
+        count_parameters,
+        find_targets,
+        load_adapter,
+    )
 
 
 def __getattr__(name: str) -> Any:

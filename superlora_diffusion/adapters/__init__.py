@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "AdapterBank": "bank",
     "AdapterCard": "storage",
     "SuperLoRA": "module",
     "SuperLoRAConfig": "config",
@@ -20,6 +21,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AdapterBank",
     "AdapterCard",
     "SuperLoRA",
     "SuperLoRAConfig",
@@ -32,6 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .attaching import attach
+    from .bank import AdapterBank
     from .config import SuperLoRAConfig
     from .module import SuperLoRA
     from .naming import Target

@@ -46,12 +46,22 @@ def attach_to_targets(
 ) -> SuperLoRA:
     """Attach to given targets, in their order, with given fixed arrays (None: drawn from the seed)."""
     check_name(model, name)
+    check_layers(model, targets)
+    adapter = SuperLoRA(model, config, targets, name, arrays)
+    connect(model, adapter)
+    return adapter
+
+
+def check_layers(model: nn.Module, targets: Sequence[Target]) -> None:
+    """Raise AdapterError unless every target is a layer that can be adapted."""
     for target in targets:
         check_adaptable(target.name, model.get_submodule(target.name))
-    adapter = SuperLoRA(model, config, targets, name, arrays)
-    for index, target in enumerate(targets):
-        add_source(model.get_submodule(target.name), adapter, index)
+
+
+def connect(model: nn.Module, adapter: SuperLoRA) -> None:
+    """Let an adapter that was made for the network take part in its forwards; ``adapter.unload`` undoes it."""
+    for index in range(len(adapter.targets)):
+        add_source(adapter.layer_of(index), adapter, index)
     register(model, adapter)
     model.register_forward_pre_hook(adapter.before_forward, with_kwargs=True)
     model.register_forward_hook(adapter.after_forward, always_call=True)
-    return adapter

@@ -248,9 +248,12 @@ class SuperLoRA(nn.Module):
         """
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return None
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            return None  # nothing of it trains
         if self._flags and not any(module.gradient_checkpointing for module in self._flags):
             return None
-        found = next((value for value in (*args, *kwargs.values()) if _is_floating(value)), None)
+        floating = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
+        found = next(floating, None)
         if found is None or found.requires_grad:
             return None
         fresh = found.detach().requires_grad_().clone()  # no leaf, so that the network may write on its input
@@ -394,7 +397,3 @@ class SuperLoRA(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, {self.num_parameters:,} parameters, {len(self.targets)} targets"
-
-
-def _is_floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()

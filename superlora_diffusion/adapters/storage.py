@@ -81,17 +81,18 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
         "base": {
             "id": card.base,
             "settings": dict(card.base_settings),
-            "fingerprint": fingerprint(base_weights(adapter)),
+            "fingerprint": fingerprint(base_weights(adapter._model)),
         },
         "data": dict(card.data),
         "training": dict(card.training),
     }
 
 
-def base_weights(adapter: SuperLoRA) -> dict[str, Tensor]:
-    """All of the base's own weights by name, also while something is merged into them."""
-    host = host_of(adapter._model)
-    parameters = dict(adapter._model.named_parameters())
+def base_weights(network: nn.Module) -> dict[str, Tensor]:
+    """All of the base's own weights by name, also while something is attached or merged into them."""
+    host, parameters = host_of(network), dict(network.named_parameters())
+    if host is None:
+        return parameters
     originals = {f"{name}.weight": weight for name, weight in host.originals.items()}
     return {name: originals.get(name, parameters[name]) for name in host.required_grad}
 
@@ -164,7 +165,7 @@ def load_adapter(
     model = denoiser_of(model)
     folder = find_adapter_folder(folder, revision, subfolder)
     stored = read_stored(folder)
-    _check_targets(model, stored.targets, stored.shapes, folder)
+    check_targets(model, stored.targets, stored.shapes, folder)
     numbers = read_tensors(folder / WEIGHTS)
     arrays = read_arrays(folder) if stored.has_arrays else None
     adapter = attach_to_targets(model, stored.config, stored.targets, name, arrays)
@@ -175,16 +176,21 @@ def load_adapter(
     except AdapterError:
         adapter.unload()
         raise
-    if not fingerprints_agree(stored.base["fingerprint"], fingerprint(base_weights(adapter))):
-        warnings.warn(
-            f"{folder} was trained on another base ({stored.base['id']}): the weights it adapts differ from "
-            "this network's. Its update is added all the same.",
-            stacklevel=2,
-        )
+    warn_of_another_base(stored, fingerprint(base_weights(model)), folder)
     return adapter
 
 
-def _check_targets(
+def warn_of_another_base(stored: Stored, here: Mapping[str, Any], folder: Path) -> None:
+    """Warn if an adapter was trained on other weights than those whose fingerprint is ``here``."""
+    if not fingerprints_agree(stored.base["fingerprint"], here):
+        warnings.warn(
+            f"{folder} was trained on another base ({stored.base['id']}): the weights it adapts differ from "
+            "this network's. Its update is added all the same.",
+            stacklevel=3,
+        )
+
+
+def check_targets(
     model: nn.Module, targets: list[Target], shapes: list[tuple[int, ...]], folder: Path
 ) -> None:
     layers = {name: module for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
