@@ -115,12 +115,13 @@ class AdapterBank:
             )
         folder = Path(source).expanduser()
         stored = read_stored(folder)
+        scale = stored.config.scale * _finite(stored.run_scale, f"run_scale of {folder}")
         slots = self._pool.slots_for(stored, folder)
         numbers = slots.pack(read_tensors(folder / WEIGHTS), folder / WEIGHTS)
         if self._fingerprint is None:
             self._fingerprint = fingerprint(base_weights(self.network))
         warn_of_another_base(stored, self._fingerprint, folder)
-        self._entries[name] = _Entry(numbers, stored.config.scale * stored.run_scale, slots)
+        self._entries[name] = _Entry(numbers, scale, slots)
         self._pool.keep(slots)
         self._tidy()
 
