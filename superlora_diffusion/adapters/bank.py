@@ -8,16 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import AdapterError, nearest
 from .attaching import connect
+from .denoiser import denoiser_of
 from .fingerprint import fingerprint
 from .host import rewrite_weights
 from .module import SuperLoRA
+from .reading import WEIGHTS
+from .remote import find_adapter_folder
 from .slots import SlotPool, Slots, fill, free_name
-from .storage import WEIGHTS, base_weights, read_stored, read_tensors, warn_of_another_base
+from .storage import base_weights, read_stored, read_tensors, warn_of_another_base
 
 Choice = str | Mapping[str, float] | None
 
@@ -44,19 +48,19 @@ class AdapterBank:
         >>> bank.use({"cats": 0.7, "dogs": 0.3})
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module | Any) -> None:
         """An empty bank; the network is untouched.
 
         Args:
-            network: what the adapters are for.
+            network: what the adapters are for, or a diffusers pipeline, whose ``unet`` or ``transformer`` is taken.
         """
-        self.network = network
+        self.network = denoiser_of(network)
         self.is_merged = False
         """Whether updates are added to the weights themselves. Switching keeps it so."""
         self.scale = 1.0
         """Factor on all weights."""
         self._entries: dict[str, _Entry] = {}
-        self._pool = SlotPool(network)
+        self._pool = SlotPool(self.network)
         self._active: dict[str, float] = {}
         self._attached: list[SuperLoRA] = []
         self._returns_to: list[dict[str, float]] = []  # one a using() block
@@ -92,16 +96,20 @@ class AdapterBank:
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
         return sum(storage.nbytes() for storage in storages.values())
 
-    def add(self, name: str, source: Path | str) -> None:
+    def add(
+        self, name: str, source: Path | str, *, revision: str | None = None, subfolder: str | None = None
+    ) -> None:
         """Read an adapter. Nothing of the network changes.
 
         Args:
             name: any name that is not taken.
-            source: an adapter folder.
+            source: an adapter folder, or a hub id ("user/name") that is no folder here.
+            revision: branch, tag or commit of a hub id.
+            subfolder: where in the folder or the repository the adapter lies.
 
         Raises:
-            AdapterError: for a name that is taken, a missing or broken file, a target the network lacks, a wrong shape,
-                or a projection that this machine draws differently.
+            AdapterError: for a name that is taken, an id that the hub does not give, a missing or broken file, a target
+                the network lacks, a wrong shape, or a projection that this machine draws differently.
             ConfigError: for settings that do not fit the targets.
 
         Warns:
@@ -113,7 +121,7 @@ class AdapterBank:
             raise AdapterError(
                 f"the bank has an adapter named {name!r} already; give another name, or remove that one first."
             )
-        folder = Path(source).expanduser()
+        folder = find_adapter_folder(source, revision, subfolder)
         stored = read_stored(folder)
         scale = stored.config.scale * _finite(stored.run_scale, f"run_scale of {folder}")
         slots = self._pool.slots_for(stored, folder)
@@ -124,6 +132,14 @@ class AdapterBank:
         self._entries[name] = _Entry(numbers, scale, slots)
         self._pool.keep(slots)
         self._tidy()
+
+    def count(self, name: str) -> int:
+        """How many trained numbers an adapter has.
+
+        Raises:
+            AdapterError: for an unknown name.
+        """
+        return self._entry(name).numbers.numel()
 
     def remove(self, name: str) -> None:
         """Forget an adapter; what only it needed goes with it.
@@ -156,7 +172,7 @@ class AdapterBank:
     @property
     def num_parameters(self) -> int:
         """How many trained numbers the adapters in use have together."""
-        return sum(self._entries[name].numbers.numel() for name in self._active)
+        return sum(self.count(name) for name in self._active)
 
     def use(self, choice: Choice) -> None:
         """Switch to one adapter, to a mix, or to the base. An adapter of weight 0 takes no part.
@@ -169,7 +185,7 @@ class AdapterBank:
                 network whose layers were replaced, when it is left without the bank's adapters.
         """
         wanted = self._checked(choice)
-        self._write_weights(merged=False)
+        self._write_weights(merged=False)  # or each slot that is filled would write them anew
         try:
             self._switch(wanted)
         except Exception:

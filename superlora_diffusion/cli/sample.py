@@ -10,10 +10,14 @@ import typer
 from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
 from .completion import samplers
 
-_HELP = """Draw images from a run, an adapter folder or a base.
+_HELP = """Draw images from a run, an adapter folder, a base, or several adapters at once.
 
 Writes a labelled grid (grid.png), or single PNGs, or an npz, and samples.json with the settings.
 Image i depends on the seed, on i and on its class alone, never on the batch size.
+
+Adapters are added up: each --adapter is a run folder, an adapter folder or a hub id, with =WEIGHT behind it (1 where
+nothing is said; also below 0). SOURCE is then the base, or a run or an adapter that is the first of them with weight
+1; without SOURCE it is the base that all of them were trained on.
 
 Examples:
 
@@ -22,6 +26,10 @@ Examples:
   superlora-diff sample synthdigits-16 --classes 3,7 --count 20 --format png --out threes-and-sevens
 
   superlora-diff sample runs/demo --guidance-scale 3 --scale 0.5
+
+  superlora-diff sample --adapter runs/demo=0.7 --adapter runs/other=0.3
+
+  superlora-diff sample runs/demo --adapter runs/other=-0.5 --merge --out away-from-other
 """
 
 
@@ -31,11 +39,15 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="A run folder, an adapter folder, an adapter's hub id, or a base.", show_default=False
         ),
-    ],
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADAPTER[=WEIGHT]", help="Add this adapter, with a weight; can be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; SOURCE/samples/sample for a run.")] = None,
     base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
     classes: Annotated[
@@ -51,7 +63,7 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images at once.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Scale of the adapter's update.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Scale of the update, of all adapters.")] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Add the update to the weights before sampling.")
     ] = False,
@@ -78,7 +90,7 @@ def sample(
     from ..progress import Reporter
     from ..runs.draw import draw, prepare_drawing
 
-    drawing = prepare_drawing(source, base, request, resolve_device(device), out)
+    drawing = prepare_drawing(source, base, request, resolve_device(device), out, adapter or ())
     with Reporter("sample", len(drawing.indices), "image", quiet=quiet) as reporter:
         written = draw(drawing, on_batch=reporter.advance)
     if as_json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from ..sampling.config import SamplingSettings
 from ..sampling.grid import save_grid
 from ..sampling.producer import generate
 from ..sampling.request import SampleRequest
-from .source import Source, open_source
+from .mix import open_mixed
+from .source import Source
 
 _PER_CLASS = 8
 
@@ -41,16 +42,27 @@ class Drawing:
 
 
 def prepare_drawing(
-    path: str, base: str | None, request: SampleRequest, device: torch.device, out: Path | None = None
+    path: str | None,
+    base: str | None,
+    request: SampleRequest,
+    device: torch.device,
+    out: Path | None = None,
+    adapters: Sequence[str] = (),
 ) -> Drawing:
     """Open the source and check the request against it, before the expensive part.
+
+    Args:
+        path, base, adapters: what to draw from; see :func:`open_mixed`.
+        request: which images.
+        device: where.
+        out: where to write; samples/sample of a run, or a folder named after the source.
 
     Raises:
         ConfigError: for unknown classes or settings.
         SamplingError: for a scale or merge without an adapter.
     """
     config_check = SamplingSettings(**request.sampling)  # a wrong value is told before anything is loaded
-    source = open_source(path, base)
+    source = open_mixed(path, base, adapters)
     if source.adapter is None and (request.scale is not None or request.merge):
         raise SamplingError(f"{path} has no adapter, so there is nothing to scale or merge.")
     if isinstance(source.adapter, Peer) and (request.scale is not None or request.merge):
@@ -67,11 +79,8 @@ def prepare_drawing(
     count = request.count or columns * _PER_CLASS
     indices = np.resize(np.array(chosen or [0]), count)
     if out is None:
-        out = (
-            Path(path).expanduser() / "samples" / "sample"
-            if (Path(path).expanduser() / "config.yaml").is_file()
-            else Path(f"samples-{source.name}")
-        )
+        of_run = not adapters and (Path(path).expanduser() / "config.yaml").is_file()
+        out = Path(path).expanduser() / "samples" / "sample" if of_run else Path(f"samples-{source.name}")
     source.base.network.to(device)
     return Drawing(source, request, settings, indices, columns, out)
 
@@ -176,6 +185,7 @@ def _describe(drawing: Drawing, files: list[Path]) -> dict[str, Any]:
         "base": drawing.source.base.name,
         "parameters": 0 if adapter is None else adapter.num_parameters,
         "scale": getattr(adapter, "scale", None),
+        **({"adapters": [asdict(one) for one in drawing.source.mixed]} if drawing.source.mixed else {}),
         "merged": drawing.request.merge,
         "seed": drawing.request.seed,
         "count": len(drawing.indices),

@@ -1,4 +1,4 @@
-"""What images are drawn from: a run folder, an adapter folder with its base, or a base alone."""
+"""What images are drawn from: a run folder, an adapter folder with its base, or a base alone; see also ``mix``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..adapters.bank import AdapterBank
 from ..adapters.fingerprint import exact_digest
 from ..adapters.module import SuperLoRA
 from ..adapters.reading import CONFIG, WEIGHTS, read_adapter_config
@@ -23,21 +24,50 @@ from .folder import RunFolder
 from .published import RUN_CONFIG, read_published
 
 
+@dataclass(frozen=True)
+class Used:
+    """An adapter that takes part in what images are drawn from."""
+
+    name: str
+    source: str
+    """The folder or hub id, as it was given."""
+    weight: float
+    parameters: int
+    digest: str
+    """The first 12 hex digits of sha256 over its file."""
+
+
 @dataclass
 class Source:
-    """A base, perhaps with an adapter attached, perhaps from a run."""
+    """A base, perhaps with an adapter or several attached, perhaps from a run."""
 
     name: str
     base: Base
-    adapter: SuperLoRA | Peer | None = None
+    adapter: SuperLoRA | AdapterBank | Peer | None = None
     config: RunConfig | None = None
     """The run's config, where it came from a run folder or was published with the adapter."""
     weights: str = ""
-    """Which weights: the first 12 hex digits of sha256 over the adapter's file; empty for a base."""
+    """Which weights: the first 12 hex digits of sha256 over the adapter's file or over a mix; empty for a base."""
     base_digest: str = ""
     """Which base lies under a peer, taken before the peer's library renamed its weights; empty otherwise."""
     folder: Path | None = None
-    """Where the adapter's files lie."""
+    """Where the adapter's files lie; None for a mix."""
+    mixed: tuple[Used, ...] = ()
+    """The adapters of a mix, whose bank is the adapter."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An adapter with what it says of its base; nothing is loaded."""
+
+    name: str
+    told: str
+    """The folder or the hub id, as messages call it."""
+    folder: Path
+    base: BaseSettings | None
+    """None where it does not say its base."""
+    config: RunConfig | None = None
+    """Its run's config, where it came from a run folder or was published with it."""
 
 
 def open_source(path: str, base: str | None = None) -> Source:
@@ -53,32 +83,71 @@ def open_source(path: str, base: str | None = None) -> Source:
         BaseModelError, AdapterError: if a part cannot be loaded.
         HubError: if the hub does not give what is no folder here.
     """
-    folder = Path(path).expanduser()
-    published = download_published(path)
-    if published is not None:
-        return _open_adapter(published, base, path, read_published(published))
-    if base is not None and not (folder / "adapter").is_dir() and not (folder / CONFIG).is_file():
+    found = find_stored(path)
+    if found is not None:
+        return _attach(found, load_base_of(found, base))
+    if base is not None:
         raise ConfigError(f"--base {base} goes with an adapter, and {path} holds none; leave it out.")
+    folder = Path(path).expanduser()
     if (folder / "config.yaml").is_file():
-        return _open_run(folder, base)
-    if (folder / CONFIG).is_file():
-        return _open_adapter(folder, base, str(folder))
+        run = RunFolder(folder)
+        settings = BaseSettings(path=str(run.base))
+        return Source(folder.resolve().name, load_base(settings), None, run.read_config())
     return Source(folder.name or path, load_base(BaseSettings(path=path)))
 
 
-def _open_run(folder: Path, base: str | None) -> Source:
-    run = RunFolder(folder)
-    config = run.read_config()
-    if not run.is_finished(config):
-        raise RunError(
-            f"{folder} is not finished. Go on with: "
-            f"superlora-diff train --config {run.config} output={folder}"
-        )
+def find_stored(path: str) -> Found | None:
+    """The adapter that a run folder, an adapter folder or a hub id holds; None for a base and for a run of method full.
+
+    Raises:
+        RunError: for an unfinished run.
+        AdapterError: for an adapter's config that is broken or another library's.
+        HubError: if the hub does not give what is no folder here.
+    """
+    published = download_published(path)
+    if published is not None:
+        base, config = _named_base(published), read_published(published)
+        return Found(Path(path).resolve().name, path, published, base, config)
+    folder = Path(path).expanduser()
     name = folder.resolve().name
-    if config.method == "full":
-        return Source(name, load_base(BaseSettings(path=str(run.base))), None, config)
-    settings = config.base if base is None else BaseSettings(path=base)
-    return _attach(name, run.adapter, settings, config)
+    if (folder / "config.yaml").is_file():
+        run = RunFolder(folder)
+        config = run.read_config()
+        if not run.is_finished(config):
+            raise RunError(
+                f"{folder} is not finished. Go on with: "
+                f"superlora-diff train --config {run.config} output={folder}"
+            )
+        return None if config.method == "full" else Found(name, path, run.adapter, config.base, config)
+    if (folder / CONFIG).is_file():
+        return Found(name, str(folder), folder, _named_base(folder))
+    return None
+
+
+def _named_base(folder: Path) -> BaseSettings | None:
+    described = read_adapter_config(folder).get("base")
+    stored = described if isinstance(described, dict) else {}
+    if stored.get("id") is None:
+        return None
+    return BaseSettings(path=stored["id"], **(stored.get("settings") or {}))
+
+
+def load_base_of(found: Found, base: str | None) -> Base:
+    """The base of an adapter, or the one that is named instead.
+
+    Raises:
+        RunError: for an adapter that does not say its base.
+        BaseModelError: if it cannot be loaded.
+    """
+    settings = found.base if base is None else BaseSettings(path=base)
+    if settings is None:
+        raise RunError(f"{found.told} does not say which base it was trained on; give it with --base.")
+    try:
+        return load_base(settings)
+    except BaseModelError as error:
+        raise BaseModelError(
+            f"{found.told}: {error} Another place of its base can be given with --base."
+        ) from error
 
 
 def download_published(path: str) -> Path | None:
@@ -95,38 +164,23 @@ def download_published(path: str) -> Path | None:
         raise HubError(f"{path} is no folder here. As a hub id: {error}", error.reason) from error
 
 
-def _open_adapter(folder: Path, base: str | None, told: str, config: RunConfig | None = None) -> Source:
-    """``told`` is the folder or the hub id, as messages call it."""
-    described = read_adapter_config(folder).get("base")
-    stored = described if isinstance(described, dict) else {}
-    if base is None and stored.get("id") is None:
-        raise RunError(f"{told} does not say which base it was trained on; give it with --base.")
-    remembered = stored.get("settings") or {}
-    settings = BaseSettings(path=base) if base else BaseSettings(path=stored["id"], **remembered)
-    try:
-        return _attach(Path(told).resolve().name, folder, settings, config)
-    except BaseModelError as error:
-        raise BaseModelError(
-            f"{told}: {error} Another place of its base can be given with --base."
-        ) from error
-
-
-def _attach(name: str, folder: Path, settings: BaseSettings, config: RunConfig | None) -> Source:
-    loaded = load_base(settings)
-    weights = (
-        _digest(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else ""
-    )  # loading says what is missing
+def _attach(found: Found, base: Base) -> Source:
+    weights, folder = digest_of(found), found.folder
     if is_peer(read_adapter_config(folder)):
-        digest = base_digest(loaded)
-        return Source(name, loaded, load_peer(loaded.network, folder), config, weights, digest, folder)
-    adapter = load_adapter(loaded.network, folder)
-    return Source(name, loaded, adapter, config, weights, folder=folder)
+        digest = base_digest(base)
+        return Source(
+            found.name, base, load_peer(base.network, folder), found.config, weights, digest, folder
+        )
+    adapter = load_adapter(base.network, folder)
+    return Source(found.name, base, adapter, found.config, weights, folder=folder)
+
+
+def digest_of(found: Found) -> str:
+    """The first 12 hex digits of sha256 over an adapter's file; empty where it is missing, which loading tells."""
+    file = found.folder / WEIGHTS
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else ""
 
 
 def base_digest(base: Base) -> str:
     """The first 12 hex digits of sha256 over a base's weights; not while an adapter is merged."""
     return exact_digest(base.network.state_dict())
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]

@@ -132,6 +132,7 @@ def test_weight_zero_takes_no_part(tmp_path):
     assert torch.equal(output(made.model, inputs), alone)
     assert made.bank.active == {"birds": 0.0, "cats": 1.0, "dogs": 0.0}
     made.bank.use({"cats": 0})
+    assert host_of(made.model) is None
     assert torch.equal(output(made.model, inputs), output(made.base, inputs))
 
 
@@ -181,6 +182,7 @@ def test_the_scale_is_a_factor_on_all_now_and_later(tmp_path):
     close(*made.outputs({"fish": 0.5}, inputs))
     assert made.bank.active == {"fish": 1.0} and made.bank.scale == 0.5
     made.bank.set_scale(0)
+    assert host_of(made.model) is None
     assert torch.equal(output(made.model, inputs), output(made.base, inputs))
     made.bank.set_scale(1)
     close(*made.outputs({"fish": 1.0}, inputs))
@@ -227,6 +229,17 @@ def test_kept_updates_are_dropped_by_a_switch_and_generated_once_after_it(tmp_pa
     assert slot.generations == before + 1, "outside the block every call generates anew"
 
 
+def test_a_switch_within_cached_generates_once(tmp_path):
+    made = four(tmp_path)
+    with made.bank.cached():
+        made.bank.use("cats")
+        (slot,) = host_of(made.model).adapters.values()
+        for name in ("dogs", "cats"):
+            before = slot.generations
+            made.bank.use(name)
+            assert slot.generations == before + 1
+
+
 def test_what_a_slots_own_cached_kept_is_dropped_too(tmp_path):
     made, inputs = four(tmp_path), inputs_for("mixed")
     made.bank.use("cats")
@@ -265,6 +278,7 @@ def test_merging_within_cached(tmp_path):
     made.bank.use({"cats": 1.0, "fish": 1.0})
     with made.bank.cached():
         made.bank.merge()
+        assert all(slot._pinned is None for slot in made.bank._attached), "nothing is kept beside the weights"
         close(*made.outputs({"cats": 1.0, "fish": 1.0}, inputs))
         made.bank.use("dogs")
         made.bank.unmerge()
