@@ -17,7 +17,7 @@ PLOT = "benchmarks/growth.png"
 BENCHES = {
     "step-16px": ["--only", "step-16px"], "step-paper": ["--only", "step-paper"],
     "routes": ["--routes", "--only", "step-16px"], "generation": [], "memory": [], "sampling": [], "around": [],
-    "growth": ["--plot", f"docs/{PLOT}"], "compiled": [], "counting": [],
+    "growth": ["--plot", f"docs/{PLOT}"], "compiled": [], "counting": [], "bank": [],
 }  # fmt: skip
 HERE = Path(__file__).parent
 INTRODUCTION = """# Benchmarks
