@@ -269,11 +269,13 @@ def test_idle_slots_and_kinds_are_let_go_of(tmp_path):
     assert len(kind._slots) == 1 + slots_module.SPARE_SLOTS
     for rank in range(1, 9):
         made.add(f"rank {rank}", "group", fields={"rank": rank, "projection": "fastfood"})
-    for name in made.bank.names[-8:]:
+    last = made.bank.names[:-9:-1]
+    for name in last:
         made.bank.use(name)
         close(*made.outputs({name: 1.0}, inputs_for("mixed")))  # made anew
     built = [slots for slots in made.bank._pool._kinds if slots._slots]
     assert len(built) == 1 + slots_module.SPARE_KINDS and len(made.bank._pool._kinds) == 9
+    assert {id(slots) for slots in built} == {id(made.bank._entries[name].slots) for name in last[3:]}
     made.bank.use({"one 3": 1.0, "rank 1": 1.0})
     close(*made.outputs({"one 3": 1.0, "rank 1": 1.0}, inputs_for("mixed")))
 
