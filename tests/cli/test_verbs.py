@@ -268,7 +268,7 @@ def test_several_runs_share_one_base_and_one_plot(here, tmp_path):
 
 
 def test_eval_is_says_what_is_wrong(here, tmp_path):
-    assert "gone is no run folder" in fails(1, "eval-is", "runs/gone")
+    assert "runs/gone is no folder here" in fails(1, "eval-is", "runs/gone")
     assert "base is no run folder" in fails(1, "eval-is", "base")
     assert "'heun'" in fails(2, "eval-is", "runs/demo", "--sampler", "heun")
     assert "images: got 1" in fails(2, "eval-is", "runs/demo", "--images", 1)
