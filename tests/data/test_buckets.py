@@ -67,6 +67,7 @@ def test_nearest_is_by_the_factor_of_proportions_not_their_difference():
         assert nearest_shape((height, width), shapes) == expected
     # 1.45 is nearer to 1 by difference, to 2.05 by factor.
     assert nearest_shape((145, 100), ((100, 100), (205, 100))) == (205, 100)
+    assert nearest_shape((100, 145), ((100, 100), (100, 205))) == (100, 205)
 
 
 # --- picture files ------------------------------------------------------------------------------------------
@@ -109,6 +110,7 @@ def test_a_wide_picture_keeps_its_very_centre(tmp_path):
     for index in range(3):
         array = write(tmp_path / f"{index}.png", 64, 128)
     (square,) = buckets_of(tmp_path, buckets=False)
+    assert "training images themselves" in square.preparation["split"]
     np.testing.assert_array_equal(square.images[2], array[:, 32:96])
     assert (
         square.preparation["resize"]["largest_crop"] == 0.5
