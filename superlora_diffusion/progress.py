@@ -47,6 +47,12 @@ class Reporter:
         if self.bar is not None:
             self.bar.reset(self.task, total=total, description=title)
 
+    def stage(self, title: str, done: int, total: int) -> None:
+        """Count work as done of a stage that begins with its first call."""
+        if self.title != title or self.total != total:
+            self.restart(title, total)
+        self.advance(done)
+
     def advance(self, count: int = 1) -> None:
         """Count work as done."""
         self.done += count

@@ -159,7 +159,7 @@ def make_dit(folder: Path) -> DiTPipeline:
     torch.manual_seed(7)
     transformer = DiTTransformer2DModel(
         num_attention_heads=2,
-        attention_head_dim=6,
+        attention_head_dim=16,
         in_channels=4,
         num_layers=2,
         sample_size=8,

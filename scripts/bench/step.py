@@ -30,6 +30,7 @@ from torch import nn
 from superlora_diffusion import SuperLoRAConfig
 from superlora_diffusion.adapters.projection import draw_arrays, project_into, pull_back
 from superlora_diffusion.adapters.targets import find_targets
+from superlora_diffusion.models.base import Base
 from superlora_diffusion.training.losses import denoising_loss
 from superlora_diffusion.training.setup import adamw
 
@@ -111,10 +112,11 @@ def step_of(
     size = network.config.sample_size
     images, noise = torch.randn(2, batch, 3, size, size, generator=generator).to(device)
     timesteps = torch.randint(0, 1000, (batch,), generator=generator).to(device)
-    labels = torch.randint(0, 10, (batch,), generator=generator).to(device)
+    condition = {"class_labels": torch.randint(0, 10, (batch,), generator=generator).to(device)}
+    base = Base(copied, scheduler, (), None, "bench")
 
     def step() -> None:
-        denoising_loss(called, scheduler, images, labels, noise, timesteps).backward()
+        denoising_loss(base, called, images, condition, noise, timesteps).backward()
         optimizer.step()
         optimizer.zero_grad()
 

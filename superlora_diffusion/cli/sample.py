@@ -30,6 +30,8 @@ Examples:
   superlora-diff sample --adapter runs/demo=0.7 --adapter runs/other=0.3
 
   superlora-diff sample runs/demo --adapter runs/other=-0.5 --merge --out away-from-other
+
+  superlora-diff sample stable-diffusion-v1-5/stable-diffusion-v1-5 --prompt "a red house" --negative-prompt blurry
 """
 
 
@@ -53,8 +55,17 @@ def sample(
     classes: Annotated[
         str | None, typer.Option(help="Class names or indices, such as 0,3,7; all by default.")
     ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What to draw, for a base that takes text; may be repeated.")
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What to keep away from, for a base that takes text.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the base's own by default.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the base's own by default.")] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Number of images; 8 of each class by default.")
+        int | None,
+        typer.Option(min=1, help="Number of images; 8 of each class, or 4 of each prompt, by default."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     sampler: Annotated[
@@ -75,9 +86,18 @@ def sample(
 ) -> None:
     from ..sampling.request import SampleRequest
 
-    values = {"sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "batch_size": batch_size}
+    values = {
+        "sampler": sampler,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+        "batch_size": batch_size,
+    }
     request = SampleRequest(
         classes=classes,
+        prompts=tuple(prompt or ()),
         count=count,
         seed=seed,
         sampling={key: value for key, value in values.items() if value is not None},

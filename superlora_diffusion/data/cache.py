@@ -18,6 +18,8 @@ Arrays = dict[str, np.ndarray]
 SHELF_NOTES = {
     "synthdigits": "rendered digits, made again when they are needed",
     "torchvision": "downloaded data sets",
+    "latents": "latents of training images, encoded again when they are needed",
+    "embeddings": "embeddings of captions, encoded again when they are needed",
     "features": "features of real images, computed again when they are needed",
 }
 
@@ -103,6 +105,41 @@ def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
             f"{path}: cannot be read or written ({error}); the cache needs a writable folder with space. "
             "Name one in the environment variable SUPERLORA_CACHE."
         ) from error
+
+
+def cached_file(
+    path: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_file
+) -> Path:
+    """The file at ``path``; if missing or damaged, written and put into place by one process at a time.
+
+    Args:
+        path: where it lies.
+        write: fills a file of a temporary name.
+        is_whole: whether what lies there can be used; an exception means no.
+
+    Raises:
+        DataError: the cache folder cannot be written.
+    """
+    from filelock import FileLock
+
+    def usable() -> bool:
+        try:
+            return path.is_file() and is_whole(path)
+        except Exception:  # every format has errors of its own; what is damaged can be made again
+            return False
+
+    try:
+        if not usable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not usable():
+                    write_atomically(path, write)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read or written ({error}); the cache needs a writable folder with space. "
+            "Name one in the environment variable SUPERLORA_CACHE."
+        ) from error
+    return path
 
 
 def _read(path: Path) -> Arrays | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..data.buckets import load_buckets
+from ..data.captions import captions_of
 from ..data.config import DataConfig
 from ..data.loading import load_image_set
 from ..data.preparation import prepare
@@ -19,7 +22,7 @@ from ..data.records import ImageSet
 from ..models.base import Base
 from ..runs.config import EvaluationSettings, Metric, RunConfig
 from ..sampling.config import SamplingSettings
-from ..sampling.producer import generate_batches
+from ..sampling.producer import generate_batches, settings_for
 from .extractors import DIGIT_DATA, Extractor, load_extractor
 from .features import Features, stream_features
 from .processes import joined, rank_and_count, slice_of
@@ -35,10 +38,22 @@ class Protocol:
 
     real: ImageSet
     classes: np.ndarray | None
-    """(images,) the classes that are asked for; None for an unconditional base."""
+    """(images,) the classes that are asked for; None where there are none, or one alone."""
     settings: EvaluationSettings
     sampling: SamplingSettings
     extractor: Extractor
+    prompts: list[str] | None = None
+    """What a base that takes text is asked for, one an image."""
+
+    @property
+    def asked(self) -> list[str] | np.ndarray | None:
+        """What the images are asked to be: prompts, classes or nothing."""
+        return self.prompts if self.prompts is not None else self.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that are asked for; empty for none."""
+        return self.real.class_names if self.classes is not None else ()
 
     @property
     def mine(self) -> slice:
@@ -76,23 +91,51 @@ def make_protocol(
     """
     given = sampling or {}
     drawn = SamplingSettings(**{**config.sampling.model_dump(), **given})
-    if base.null_class is None and drawn.guidance_scale != 1 and "guidance_scale" not in given:
+    if not base.has_null and "guidance_scale" not in given:
         drawn = drawn.model_copy(update={"guidance_scale": 1.0})
     data = config.data
+    drawn = settings_for(base, drawn, data.resolution)
     if real is not None:
         data = DataConfig(**{**data.model_dump(), "name": real, "limit": None})
-    names = base.class_names or None
-    images = load_image_set(data, "test")
-    held_out = prepare(images, base.size, 3, base.classes, data.class_map, base_class_names=names)
-    classes = None
-    if base.classes is not None:
+    held_out = load_real(base, data)
+    classes = prompts = None
+    if base.classes is not None or base.takes_text:
         classes = interleave(class_counts(held_out.labels, settings.images))
+    if base.takes_text:
+        prompts = prompts_for(classes, held_out.labels, captions_of(held_out, data.caption_template))
+        classes = classes if len(held_out.class_names) > 1 else None
     # A file of real digits says nothing by its name, but the run that learned digits does.
     known = data.name if data.name in DIGIT_DATA else config.data.name
     extractor = load_extractor(
         settings.extractor, settings.extractor_path, known, device, held_out.class_names
     )
-    return Protocol(held_out, classes, settings, drawn, extractor)
+    return Protocol(held_out, classes, settings, drawn, extractor, prompts)
+
+
+def load_real(base: Base, data: DataConfig) -> ImageSet:
+    """The real test images in colour, of the size that the base draws, labels as its classes."""
+    if base.family.is_latent:
+        squares = data.model_copy(update={"buckets": False, "class_map": None})
+        size = data.resolution or base.size
+        (images,) = load_buckets(squares, "test", size, 3, base.family.multiple(base))
+        if base.takes_text:
+            return images
+    else:
+        images = load_image_set(data, "test")
+    names = base.class_names or None
+    return prepare(images, base.size, 3, base.classes, data.class_map, base_class_names=names)
+
+
+def prompts_for(classes: np.ndarray, labels: np.ndarray, captions: Sequence[str]) -> list[str]:
+    """A caption for each image that is asked for: those of the real images of its class in turn.
+
+    Args:
+        classes: (N,) the class of each image that is asked for.
+        labels: (R,) of the real images.
+        captions: R of them.
+    """
+    turns = {int(label): cycle(np.flatnonzero(labels == label)) for label in np.unique(labels)}
+    return [captions[next(turns[int(label)])] for label in classes]
 
 
 def interleave(counts: np.ndarray) -> np.ndarray:
@@ -120,7 +163,7 @@ def score_model(
     if mine.stop > mine.start:
         batches = _drawn(base, protocol, mine, on_batch)
         if save_to is not None:
-            batches = save_passing(save_to, batches, settings.images, protocol.classes, base.class_names)
+            batches = save_passing(save_to, batches, settings.images, protocol.classes, protocol.class_names)
         with closing(batches):  # so that a failure leaves no half-written file and the network in its mode
             drawn = stream_features(batches, None, protocol.extractor)
     features = joined(drawn, protocol.classes)
@@ -130,8 +173,8 @@ def score_model(
 def _drawn(
     base: Base, protocol: Protocol, mine: slice, on_batch: Callable[[int], None]
 ) -> Iterator[np.ndarray]:
-    classes = None if protocol.classes is None else protocol.classes[mine]
+    asked = None if protocol.asked is None else protocol.asked[mine]
     count, seed = mine.stop - mine.start, protocol.settings.seed
-    for batch in generate_batches(base, classes, count, protocol.sampling, seed, mine.start):
+    for batch in generate_batches(base, asked, count, protocol.sampling, seed, mine.start):
         yield batch
         on_batch(len(batch))

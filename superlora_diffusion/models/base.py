@@ -1,48 +1,107 @@
-"""A base: a denoising U-Net, its noise schedule, and what its classes mean."""
+"""A base: a denoiser, its noise schedule, what it can be asked for, and the family that drives it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers import DDPMScheduler, UNet2DModel
+import torch
+from torch import Tensor, nn
 
 from ..errors import BaseModelError
+from .conditioning import Condition
+from .noising import Noising, noising_of
+from .parts import Parts
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+    from .families.family import Family
+
+
+def _pixels() -> Family:
+    from .families.pixels import FAMILY
+
+    return FAMILY
 
 
 @dataclass
 class Base:
     """What training and sampling need to know of a base."""
 
-    network: UNet2DModel
-    scheduler: DDPMScheduler
+    network: nn.Module
+    """The denoiser."""
+    scheduler: SchedulerMixin
     class_names: tuple[str, ...]
-    """Names of the classes that can be asked for; empty for an unconditional base."""
+    """Names of the classes that can be asked for; empty for an unconditional base and for one that takes text."""
     null_class: int | None
     """The class index that means "no class", or None where the base has none."""
     name: str
+    family: Family = field(default_factory=_pixels)
+    parts: Parts = field(default_factory=lambda: Parts(Path()))
+    """What the denoiser's pipeline has beside it."""
 
     @property
     def size(self) -> int:
         """Side of the square images, in pixels."""
-        size = self.network.config.sample_size
-        return int(size if isinstance(size, int) else size[0])
+        return self.family.size(self)
 
     @property
     def channels(self) -> int:
-        return int(self.network.config.in_channels)
+        """Of the images: 1 or 3."""
+        return self.family.image_channels(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoiser is."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the denoiser is held."""
+        return next(self.network.parameters()).dtype
 
     @property
     def classes(self) -> int | None:
         """How many classes can be asked for, or None for an unconditional base."""
         return len(self.class_names) or None
 
-    def require_null_class(self, wish: str) -> int:
-        """The null class, or an error saying what ``wish`` needs it for.
+    @property
+    def takes_text(self) -> bool:
+        """Whether images are asked for by prompts."""
+        return self.family.conditioning == "text"
+
+    @property
+    def has_null(self) -> bool:
+        """Whether it can be asked for nothing in particular, which guidance needs."""
+        return self.takes_text or self.null_class is not None
+
+    @cached_property
+    def noising(self) -> Noising:
+        """How training mixes images with noise."""
+        return noising_of(self.scheduler)
+
+    def predict(
+        self, noisy: Tensor, times: Tensor, condition: Condition, network: nn.Module | None = None
+    ) -> Tensor:
+        """The prediction (B, C, h, w) of the denoiser, or of what wraps it."""
+        return self.family.predict(
+            self, self.network if network is None else network, noisy, times, condition
+        )
+
+    def condition(self, asked, device: torch.device) -> Condition:
+        """What the network gets for images that are asked to be something: classes or prompts."""
+        return self.family.condition(self, asked, device)
+
+    def require_null_class(self, wish: str) -> int | None:
+        """The null class, or an error saying what ``wish`` needs it for; None for a base that takes text.
 
         Raises:
             BaseModelError: if the base has no null class.
         """
-        if self.null_class is None:
+        if not self.has_null:
             raise BaseModelError(
                 f"base {self.name!r} has no null class, which {wish} needs. Use guidance scale 1 (and "
                 "train.class_dropout 0), or name the class index that means 'no class' in base.null_class."

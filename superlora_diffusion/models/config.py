@@ -11,7 +11,7 @@ from ..settings import Settings
 
 EMBEDDED_BASE = "synthdigits-16"
 # What must be remembered of a base that does not say it itself, to read it again in the same way.
-FOREIGN_BASE_FIELDS = ("revision", "null_class", "class_names")
+FOREIGN_BASE_FIELDS = ("revision", "variant", "precision", "null_class", "class_names")
 
 
 class NoiseScheduleSettings(Settings):
@@ -52,12 +52,19 @@ class BuildSettings(Settings):
 
 
 class BaseSettings(Settings):
-    """Which base is used: an embedded name, a diffusers folder, a hub id, or a fresh one."""
+    """Which base is used: an embedded name, a diffusers folder, a hub id, or a fresh one.
+
+    A folder or hub id is a pipeline of diffusers with a UNet2DModel, DiT, Stable Diffusion 1, 2, XL or 3.
+    """
 
     path: str | None = EMBEDDED_BASE
     """The embedded base's name, a diffusers folder, or a hub id such as "user/name"."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
+    variant: str | None = None
+    """Variant of the weights' files, such as fp16."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers in which the frozen denoiser is held; an adapter's own are always fp32."""
     null_class: int | None = Field(None, ge=0)
     """Class index that means "no class", for a base that does not say so itself."""
     class_names: tuple[str, ...] | None = None

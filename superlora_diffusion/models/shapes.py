@@ -12,7 +12,8 @@ from torch import nn
 from ..errors import BaseModelError, nearest
 from .build import build_unet
 from .config import EMBEDDED_BASE, BaseSettings
-from .storage import ASSETS, read_json
+from .parts import read_json
+from .storage import ASSETS
 
 CONFIG = "config.json"
 # Where a pipeline keeps its denoiser; a folder that is a network itself has the config at its top.

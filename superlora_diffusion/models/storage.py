@@ -1,43 +1,94 @@
-"""Bases on disk: a plain diffusers folder (``DDPMPipeline``) and a JSON file saying what its classes mean."""
+"""Bases on disk: a plain diffusers folder, and for classes a JSON file saying what they mean."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+import torch
+from diffusers import DDPMPipeline
 
-from ..errors import BaseModelError, nearest
+from ..errors import BaseModelError, HubError, nearest
 from ..files import write_folder_atomically, write_json
+from ..hub.explaining import explained
 from .base import Base
 from .config import EMBEDDED_BASE, BaseSettings
+from .families import family_of_network
+from .families.family import Family
+from .families.pixels import FAMILY as PIXELS
+from .parts import INDEX, Parts, read_json
 
 CARD = "superlora_base.json"
 ASSETS = Path(__file__).parent / "assets"
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_base(settings: BaseSettings) -> Base:
     """Load a base from an embedded name, a folder or a hub id.
 
     Raises:
-        BaseModelError: if it is missing, broken, or not a class-conditional or unconditional ``UNet2DModel``.
+        BaseModelError: if it is missing, broken, or of no family that is known.
     """
     source = str(settings.path)
-    folder = find_folder(source, settings.revision)
-    _require_unet2d(folder)
+    folder = find_folder(source, settings.revision, settings.variant)
+    family = find_family(folder)
+    parts = Parts(folder, settings.variant)
     try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
-        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+        network = family.load_network(
+            folder / family.part, torch_dtype=_TYPES[settings.precision], variant=settings.variant
+        )
+        scheduler = family.load_scheduler(folder / "scheduler")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BaseModelError(f"base {source!r} cannot be loaded: {error}") from error
-    _require_denoiser(unet, source)
-    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    names, null_class = _classes(settings, card, unet, source)
-    return Base(unet, scheduler, names, null_class, name=source)
+    base = Base(network, scheduler, (), None, source, family, parts)
+    family.check(base)
+    if family.conditioning == "class":
+        card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+        base.class_names, base.null_class = _classes(settings, card, base)
+    return base
 
 
-def find_folder(source: str, revision: str | None = None) -> Path:
+def network_family(settings: BaseSettings) -> Family:
+    """The family of a base; its weights are not read.
+
+    Raises:
+        BaseModelError: as :func:`load_base`.
+    """
+    if settings.build is not None:
+        return PIXELS
+    return find_family(find_folder(str(settings.path), settings.revision, settings.variant))
+
+
+def find_family(folder: Path) -> Family:
+    """The family of a pipeline's folder, by its network's config.json.
+
+    Raises:
+        BaseModelError: if there is no such file, or no family drives the network.
+    """
+    for part in ("unet", "transformer"):
+        if (folder / part / "config.json").is_file():
+            break
+    else:
+        raise BaseModelError(
+            f"{folder} is no base: it has no unet/config.json (nor transformer/config.json). Expected a diffusers "
+            "pipeline folder."
+        )
+    config = read_json(folder / part / "config.json")
+    if "quantization_config" in config:
+        raise BaseModelError(
+            f"{folder / part} is quantised, and the update of a weight cannot be added to packed numbers. Take the "
+            "unquantised base; base.precision=bf16 halves its memory."
+        )
+    family = family_of_network(config, str(folder))
+    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+        raise BaseModelError(
+            f"{folder} has no scheduler/scheduler_config.json, so its noise schedule is unknown."
+        )
+    return family
+
+
+def find_folder(source: str, revision: str | None = None, variant: str | None = None) -> Path:
     """The local folder of an embedded name, a folder or a hub id (downloaded into the hub's cache)."""
     if source == EMBEDDED_BASE:
         return ASSETS / EMBEDDED_BASE
@@ -46,85 +97,43 @@ def find_folder(source: str, revision: str | None = None) -> Path:
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise BaseModelError(
             f"base {source!r} is no folder.{nearest(source, [EMBEDDED_BASE])} Expected the embedded base "
-            f"{EMBEDDED_BASE!r}, a diffusers folder (holding unet/ and scheduler/), or a hub id: 'user/name'."
+            f"{EMBEDDED_BASE!r}, a diffusers folder (holding unet/ or transformer/, and scheduler/), or a hub id: "
+            "'user/name'."
         )
-    from huggingface_hub import snapshot_download
+    from diffusers import DiffusionPipeline
 
     try:
-        wanted = ["*.json", "unet/*", "scheduler/*"]
-        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted))
-    except Exception as error:  # the hub client has no common error class; its own words are the best we have
+        # diffusers' own: it takes the files of the variant alone, and the login of the hub's own tools.
+        with explained("base", source, revision):
+            return Path(DiffusionPipeline.download(source, revision=revision, variant=variant))
+    except HubError as error:
         raise BaseModelError(
-            f"base {source!r} is no local folder, and the hub did not give it "
-            f"({type(error).__name__}: {str(error).strip().splitlines()[0]})."
+            f"base {source!r} is no local folder, and the hub did not give it: {error}"
         ) from error
 
 
-def _require_unet2d(folder: Path) -> None:
-    config = folder / "unet" / "config.json"
-    if not config.is_file():
-        raise BaseModelError(
-            f"{folder} is no base: it has no unet/config.json. Expected a diffusers pipeline folder."
-        )
-    kind = read_json(config).get("_class_name")
-    if kind != "UNet2DModel":
-        raise BaseModelError(
-            f"{folder} holds a {kind}; a UNet2DModel (class-conditional or unconditional) is accepted."
-        )
-    if not (folder / "scheduler" / "scheduler_config.json").is_file():
-        raise BaseModelError(
-            f"{folder} has no scheduler/scheduler_config.json, so its noise schedule is unknown."
-        )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of names and values; anything else is a BaseModelError that names the file."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BaseModelError(f"{path} is broken: {error}") from error
-    if not isinstance(values, dict):
-        raise BaseModelError(f"{path} is broken: it holds a {type(values).__name__}, no names and values.")
-    return values
-
-
-def _require_denoiser(unet: UNet2DModel, source: str) -> None:
-    """Refuse networks that the loop and the producer cannot drive."""
-    config = unet.config
-    if config.out_channels != config.in_channels:
-        raise BaseModelError(
-            f"base {source!r} predicts {config.out_channels} channels from {config.in_channels}; "
-            "a network that predicts as many as it sees is accepted (learned variances are not)."
-        )
-    side = config.sample_size
-    if side is None or (not isinstance(side, int) and len(set(side)) != 1):
-        raise BaseModelError(f"base {source!r} has sample_size {side!r}; the side of a square is accepted.")
-    if config.class_embed_type is not None and config.num_class_embeds is None:
-        raise BaseModelError(
-            f"base {source!r} embeds classes by {config.class_embed_type!r}; num_class_embeds, or no classes "
-            "at all, is accepted."
-        )
-
-
-def _classes(
-    settings: BaseSettings, card: dict[str, Any], unet: UNet2DModel, source: str
-) -> tuple[tuple[str, ...], int | None]:
-    embeds = unet.config.num_class_embeds
+def _classes(settings: BaseSettings, card: dict[str, Any], base: Base) -> tuple[tuple[str, ...], int | None]:
+    embeds = base.family.embedded_classes(base)
     if embeds is None:
         return (), None
     null_class = settings.null_class if settings.null_class is not None else card.get("null_class")
+    if null_class is None:
+        null_class = base.family.known_null_class(base)
     if null_class is not None and not 0 <= null_class < embeds:
         raise BaseModelError(
-            f"base.null_class is {null_class}; base {source!r} has class indices 0 to {embeds - 1}."
+            f"base.null_class is {null_class}; base {base.name!r} has class indices 0 to {embeds - 1}."
         )
     if null_class is not None and null_class != embeds - 1:
         raise BaseModelError(
             f"base.null_class is {null_class}; only the last index ({embeds - 1}) is supported."
         )
     count = embeds - (null_class is not None)
-    names = settings.class_names or tuple(card.get("class_names") or map(str, range(count)))
+    known = card.get("class_names") or base.family.known_class_names(base) or map(str, range(count))
+    names = settings.class_names or tuple(known)
     if len(names) != count:
-        raise BaseModelError(f"base {source!r} has {count} classes, but {len(names)} class names were given.")
+        raise BaseModelError(
+            f"base {base.name!r} has {count} classes, but {len(names)} class names were given."
+        )
     return tuple(names), null_class
 
 
@@ -132,14 +141,28 @@ def save_base(base: Base, folder: Path, card: dict[str, Any] | None = None) -> N
     """Write a base as a plain diffusers folder; the folder appears whole or not at all.
 
     Args:
-        base: what to write.
+        base: what to write; what its pipeline has beside the denoiser is copied as it is.
         folder: where; replaced if it is there.
         card: what else to say in the JSON file beside it (data, training).
     """
     meaning = {"class_names": list(base.class_names), "null_class": base.null_class}
 
     def write(partial: Path) -> None:
-        DDPMPipeline(unet=base.network, scheduler=base.scheduler).save_pretrained(partial)
-        write_json(partial / CARD, {**meaning, **(card or {})})
+        if base.family.name == "pixels":
+            DDPMPipeline(unet=base.network, scheduler=base.scheduler).save_pretrained(partial)
+        else:
+            _copy_parts(base, partial)
+            base.network.save_pretrained(partial / base.family.part)
+        told = meaning if base.family.conditioning == "class" else {}
+        write_json(partial / CARD, {**told, **(card or {})})
 
     write_folder_atomically(folder, write)
+
+
+def _copy_parts(base: Base, target: Path) -> None:
+    """Everything of a pipeline's folder but the denoiser. Links (as in the hub's cache) become files."""
+    for path in base.parts.folder.iterdir():
+        if path.name == base.family.part or path.name.startswith("."):
+            continue
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
+    assert (target / INDEX).is_file(), "a pipeline's folder has an index"

@@ -68,7 +68,8 @@ class TrainSettings(Settings):
     max_grad_norm: float | None = Field(1.0, gt=0)
     """Gradient norm above which gradients are scaled down; null never does."""
     class_dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of images trained without their class, for classifier-free guidance."""
+    """Share of images trained without their class or caption (``caption_dropout`` is another name), for classifier-free
+    guidance."""
     min_snr_gamma: float | None = Field(None, gt=0)
     """Min-SNR loss weighting (Hang et al. 2023, arXiv 2303.09556); null weights all timesteps alike."""
     ema_decay: float | None = Field(0.99, ge=0, lt=1)
@@ -80,6 +81,20 @@ class TrainSettings(Settings):
     """Compile the network by ``torch.compile``: a minute or two at the start, faster steps after it."""
     channels_last: bool = False
     """Keep images as rows of channels in memory. Changes speed, and losses by rounding alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _caption_dropout_is_class_dropout(cls, values: Any) -> Any:
+        return rename(values, "caption_dropout", "class_dropout")
+
+
+def rename(values: Any, other: str, name: str) -> Any:
+    """Values in which a field may be called by another name, but not by both."""
+    if not isinstance(values, dict) or other not in values:
+        return values
+    if name in values:
+        raise ConfigError(faults=[(other, f"is another name of {name}, which is given, too; keep one.")])
+    return {name if key == other else key: value for key, value in values.items()}
 
 
 class ValidationSettings(Settings):
@@ -103,7 +118,9 @@ class PreviewSettings(Settings):
     every: int | None = Field(500, ge=1)
     """Steps between two sample grids during training; null makes none."""
     per_class: int = Field(4, ge=1)
-    """Images of each class."""
+    """Images of each class or prompt."""
+    prompts: tuple[str, ...] = ()
+    """What a base that takes text is asked for; by default four captions of the training images."""
 
 
 class LogSettings(Settings):
@@ -191,13 +208,7 @@ class RunConfig(Settings):
     @classmethod
     def _eval_is_evaluation(cls, values: Any) -> Any:
         """The section may be called ``eval`` for short."""
-        if not isinstance(values, dict) or "eval" not in values:
-            return values
-        if "evaluation" in values:
-            raise ConfigError(
-                faults=[("eval", "is another name of evaluation, which is given, too; keep one.")]
-            )
-        return {"evaluation" if key == "eval" else key: value for key, value in values.items()}
+        return rename(values, "eval", "evaluation")
 
     @field_validator("output")
     @classmethod

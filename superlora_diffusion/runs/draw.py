@@ -20,12 +20,12 @@ from ..models.base import Base
 from ..peers import Peer
 from ..sampling.config import SamplingSettings
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate
+from ..sampling.producer import generate, settings_for
 from ..sampling.request import SampleRequest
 from .mix import open_mixed
 from .source import Source
 
-_PER_CLASS = 8
+_PER_CLASS, _PER_PROMPT, _UNASKED = 8, 4, 8
 
 
 @dataclass
@@ -35,10 +35,19 @@ class Drawing:
     source: Source
     request: SampleRequest
     settings: SamplingSettings
+    names: tuple[str, ...]
+    """Classes of the base, or prompts; empty for an unconditional base."""
     indices: np.ndarray
-    """(N,) class of each image; all zero for an unconditional base."""
+    """(N,) class or prompt of each image; all zero for an unconditional base."""
     columns: int
     folder: Path
+
+    @property
+    def asked(self) -> list[str] | np.ndarray | None:
+        """What the images are asked to be."""
+        if self.source.base.takes_text:
+            return [self.names[index] for index in self.indices]
+        return self.indices if self.names else None
 
 
 def prepare_drawing(
@@ -72,17 +81,41 @@ def prepare_drawing(
         )
     given = source.config.sampling if source.config else config_check
     settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
-    if source.base.null_class is None and "guidance_scale" not in request.sampling:
+    if not source.base.has_null and "guidance_scale" not in request.sampling:
         settings = settings.model_copy(update={"guidance_scale": 1.0})
-    chosen = choose_classes(request.classes, source.base)
-    columns = len(chosen) or 8
-    count = request.count or columns * _PER_CLASS
+    settings = settings_for(source.base, settings, source.config.data.resolution if source.config else None)
+    names, chosen = choose(request, source)
+    columns = len(chosen) or _UNASKED
+    count = request.count or columns * (_PER_PROMPT if source.base.takes_text else _PER_CLASS)
     indices = np.resize(np.array(chosen or [0]), count)
     if out is None:
         of_run = not adapters and (Path(path).expanduser() / "config.yaml").is_file()
         out = Path(path).expanduser() / "samples" / "sample" if of_run else Path(f"samples-{source.name}")
     source.base.network.to(device)
-    return Drawing(source, request, settings, indices, columns, out)
+    return Drawing(source, request, settings, names, indices, columns, out)
+
+
+def choose(request: SampleRequest, source: Source) -> tuple[tuple[str, ...], list[int]]:
+    """Classes or prompts, and which of them are drawn; both empty for an unconditional base.
+
+    Raises:
+        ConfigError: for a class the base does not know, prompts for a base that takes none, or no prompt at all.
+    """
+    base = source.base
+    if not base.takes_text:
+        if request.prompts or request.sampling.get("negative_prompt"):
+            raise ConfigError(
+                f"base {base.name!r} takes no prompts; choose --classes, or leave --prompt out."
+            )
+        return base.class_names, choose_classes(request.classes, base)
+    if request.classes is not None:
+        raise ConfigError(f"base {base.name!r} knows no classes; ask for images by --prompt.")
+    prompts = request.prompts or (source.config.preview.prompts if source.config else ())
+    if not prompts:
+        raise ConfigError(
+            f"base {base.name!r} takes text: say what to draw by --prompt 'a ...', once or more."
+        )
+    return tuple(prompts), list(range(len(prompts)))
 
 
 def choose_classes(text: str | None, base: Base) -> list[int]:
@@ -121,8 +154,7 @@ def draw(drawing: Drawing, on_batch: Callable[[int], None] = lambda done: None) 
             source.adapter.set_scale(request.scale)
         if request.merge:
             source.adapter.merge()
-    classes = drawing.indices if source.base.classes is not None else None
-    arguments = (source.base, classes, len(drawing.indices), drawing.settings, request.seed)
+    arguments = (source.base, drawing.asked, len(drawing.indices), drawing.settings, request.seed)
     if source.adapter is None or request.merge:
         images = generate(*arguments, on_batch=on_batch)
     else:
@@ -139,18 +171,18 @@ def draw(drawing: Drawing, on_batch: Callable[[int], None] = lambda done: None) 
 
 def _write_grid(drawing: Drawing, images: np.ndarray) -> list[Path]:
     path = drawing.folder / "grid.png"
-    names = drawing.source.base.class_names
-    labels = [names[index][:8] for index in drawing.indices[: drawing.columns]] if names else None
+    names = drawing.names
+    labels = [names[index] for index in drawing.indices[: drawing.columns]] if names else None
     columns = min(drawing.columns, len(images))
     save_grid(path, images, columns, labels[:columns] if labels else None)
     return [path]
 
 
 def _write_pngs(drawing: Drawing, images: np.ndarray) -> list[Path]:
-    names, digits = drawing.source.base.class_names, max(4, int(math.log10(len(images))) + 1)
+    names, digits = drawing.names, max(4, int(math.log10(len(images))) + 1)
     paths = []
     for index, (image, label) in enumerate(zip(images, drawing.indices, strict=True)):
-        name = "".join(sign if sign.isalnum() else "-" for sign in names[label]) if names else "image"
+        name = "".join(sign if sign.isalnum() else "-" for sign in names[label][:40]) if names else "image"
         path = drawing.folder / f"{index:0{digits}d}-{name}.png"
         picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
         write_atomically(path, lambda partial, picture=picture: picture.save(partial, format="PNG"))
@@ -160,7 +192,7 @@ def _write_pngs(drawing: Drawing, images: np.ndarray) -> list[Path]:
 
 def _write_npz(drawing: Drawing, images: np.ndarray) -> list[Path]:
     path, packed = drawing.folder / "samples.npz", io.BytesIO()
-    names = np.array(drawing.source.base.class_names or ("image",))
+    names = np.array(drawing.names or ("image",))
     np.savez_compressed(packed, images=images, labels=drawing.indices.astype(np.int64), class_names=names)
     write_atomically(path, lambda partial: partial.write_bytes(packed.getvalue()))
     return [path]
@@ -190,6 +222,7 @@ def _describe(drawing: Drawing, files: list[Path]) -> dict[str, Any]:
         "seed": drawing.request.seed,
         "count": len(drawing.indices),
         "classes": drawing.indices.tolist(),
+        **({"prompts": list(drawing.names)} if drawing.source.base.takes_text else {}),
         "sampling": drawing.settings.model_dump(mode="json"),
         "files": [str(path) for path in files],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -16,11 +17,17 @@ class SamplingSettings(Settings):
 
     sampler: SamplerName = "dpm++2m"
     """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule."""
-    steps: int = Field(10, ge=1)
-    """Number of denoising steps, each one network call. The default reaches the FID of 250 steps of ddpm, on a base and
-    on an adapter (docs/results.md)."""
-    guidance_scale: float = Field(1.5, ge=0, le=100)
-    """Classifier-free guidance; 1 is none (and costs half as much)."""
+    steps: int | None = Field(None, ge=1)
+    """Number of denoising steps, each one network call; null takes the base family's. On pixels that is 10, which
+    reaches the FID of 250 steps of ddpm, on a base and on an adapter (docs/results.md)."""
+    guidance_scale: float | None = Field(None, ge=0, le=100)
+    """Classifier-free guidance; 1 is none (and costs half as much). Null takes the base family's (1.5 on pixels), or 1
+    where the base cannot be guided."""
+    negative_prompt: str = ""
+    """What a base that takes text is guided away from."""
+    height: int | None = Field(None, ge=8)
+    """Of the images, in pixels; null takes the base's own side."""
+    width: int | None = Field(None, ge=8)
     batch_size: int = Field(100, ge=1)
     """Images drawn at once. Changes speed and memory, never the images."""
 
@@ -34,9 +41,16 @@ class SamplingSettings(Settings):
     def as_measured(self) -> dict[str, Any]:
         """What images depend on by more than rounding, as a record of scores keeps it."""
         told = self.model_dump(mode="json", exclude={"batch_size", "compile", "channels_last"})
-        if told["precision"] == "fp32":
-            del told["precision"]  # as records said before there was a choice
-        return told
+        unsaid = {"precision": "fp32", "negative_prompt": "", "height": None, "width": None}
+        # As records said before there was a choice.
+        return {key: value for key, value in told.items() if key not in unsaid or value != unsaid[key]}
+
+    def filled(self, defaults: Mapping[str, Any], can_guide: bool = True) -> SamplingSettings:
+        """With a base family's values where nothing is said; guidance 1 where a base cannot be guided."""
+        found = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        if not can_guide and self.guidance_scale is None:
+            found["guidance_scale"] = 1.0
+        return self.model_copy(update=found)
 
     @field_validator("sampler", mode="before")
     @classmethod

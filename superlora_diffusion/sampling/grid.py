@@ -42,8 +42,21 @@ def _label_columns(sheet: Image.Image, labels: list[str], width: int) -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for column, label in enumerate(labels):
         draw.text(
-            (column * (width + _GAP) + _GAP + width / 2, 8), label, fill="black", font=font, anchor="mm"
+            (column * (width + _GAP) + _GAP + width / 2, 8),
+            _fit(label, width, font),
+            fill="black",
+            font=font,
+            anchor="mm",
         )
+
+
+def _fit(label: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a label as its column has room for."""
+    if font.getlength(label) <= width + _GAP:
+        return label
+    while label and font.getlength(label + "…") > width + _GAP:
+        label = label[:-1]
+    return label + "…"
 
 
 def save_grid(

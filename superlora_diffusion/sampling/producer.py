@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from ..errors import SamplingError
 from ..models.base import Base
-from ..models.conditioning import guide
+from ..models.conditioning import Condition, guide, join_rows, move, repeat_row
 from ..models.execution import speed_up
+from ..models.families.family import Asked
 from ..randomness import generator_for
 from .config import SamplingSettings
 from .schedulers import make_scheduler
@@ -28,7 +30,7 @@ def image_generator(seed: int, index: int) -> torch.Generator:
 
 def generate(
     base: Base,
-    classes: np.ndarray | None,
+    asked: Asked | np.ndarray,
     count: int,
     settings: SamplingSettings,
     seed: int = 0,
@@ -39,9 +41,9 @@ def generate(
 
     Args:
         base: where the network and its noise schedule come from.
-        classes: (count,) class indices, or None for an unconditional base.
+        asked: (count,) class indices, or as many prompts, or None for an unconditional base.
         count: number of images.
-        settings: sampler, steps, guidance scale, batch size.
+        settings: sampler, steps, guidance scale, batch size; the base family's where they say nothing.
         seed: with the image's index, decides its noise.
         first: index of the first image, to go on where another call stopped.
         on_batch: called with the number of images of each finished batch.
@@ -50,11 +52,12 @@ def generate(
         uint8 array (count, height, width, channels).
 
     Raises:
-        SamplingError: if classes are missing, out of range or given to an unconditional base.
+        SamplingError: if classes or prompts are missing, out of range or given to an unconditional base; for a size
+            that the network cannot draw.
         BaseModelError: if guidance is asked of a base without a null class.
     """
     batches = []
-    for batch in generate_batches(base, classes, count, settings, seed, first):
+    for batch in generate_batches(base, asked, count, settings, seed, first):
         batches.append(batch)
         on_batch(len(batch))
     return np.concatenate(batches)
@@ -62,7 +65,7 @@ def generate(
 
 def generate_batches(
     base: Base,
-    classes: np.ndarray | None,
+    asked: Asked | np.ndarray,
     count: int,
     settings: SamplingSettings,
     seed: int = 0,
@@ -73,75 +76,129 @@ def generate_batches(
     Arguments and errors (raised at once) are those of :func:`generate`. The network is in eval mode until the
     last batch was taken or the iterator is closed.
     """
-    labels = _checked_classes(base, classes, count)
-    if base.classes is not None and settings.guidance_scale != 1:
+    settings = settings_for(base, settings)
+    wanted = check_asked(base, asked, count)
+    if wanted is not None and settings.guidance_scale != 1:
         base.require_null_class(f"guidance scale {settings.guidance_scale:g}")
-    return _batches(base, labels, count, settings, seed, first)
+    return _batches(base, wanted, count, settings, seed, first)
+
+
+def settings_for(base: Base, settings: SamplingSettings, resolution: int | None = None) -> SamplingSettings:
+    """Sampling settings with the base family's values where they say nothing.
+
+    Args:
+        base: what is drawn from.
+        settings: what was said.
+        resolution: side of the images where no height or width is given; the base's own for None.
+
+    Raises:
+        SamplingError: for a size that the network cannot draw.
+    """
+    sides = {"height": resolution, "width": resolution}
+    settings = settings.filled({**base.family.sampling, **sides}, base.has_null)
+    multiple = base.family.multiple(base)
+    for name in ("height", "width"):
+        side = getattr(settings, name)
+        if side is not None and side % multiple:
+            below = max(side // multiple, 1) * multiple
+            raise SamplingError(
+                f"sampling.{name} is {side}; base {base.name!r} draws multiples of {multiple}, such as {below}."
+            )
+    return settings
 
 
 def _batches(
-    base: Base, labels: Tensor | None, count: int, settings: SamplingSettings, seed: int, first: int
+    base: Base, wanted: list | None, count: int, settings: SamplingSettings, seed: int, first: int
 ) -> Iterator[np.ndarray]:
     was_training = base.network.training
     speed_up(base.network, settings.channels_last, settings.compile)
     base.network.eval()
     try:
+        guided = wanted is not None and settings.guidance_scale != 1
+        null = base.family.null_condition(base, base.device, settings.negative_prompt) if guided else None
         for start in range(0, count, settings.batch_size):
             stop = min(start + settings.batch_size, count)
             generators = [image_generator(seed, first + i) for i in range(start, stop)]
-            part = None if labels is None else labels[start:stop]
-            yield to_uint8(_denoise(base, part, generators, settings))
+            condition = base.condition(None if wanted is None else wanted[start:stop], base.device)
+            yield to_uint8(_denoise(base, condition, null, generators, settings))
     finally:
         base.network.train(was_training)
 
 
-def _checked_classes(base: Base, classes: np.ndarray | None, count: int) -> Tensor | None:
+def check_asked(base: Base, asked: Asked | np.ndarray, count: int) -> list[int] | list[str] | None:
+    """What ``count`` images are asked to be, if the base can be asked for it.
+
+    Raises:
+        SamplingError: if it cannot.
+    """
     if count < 1:
         raise SamplingError(f"{count} images were asked for; at least 1 is accepted.")
-    if base.classes is None:
-        if classes is not None:
+    if base.classes is None and not base.takes_text:
+        if asked is not None:
             raise SamplingError(f"base {base.name!r} is unconditional: it has no classes to ask for.")
         return None
-    if classes is None or len(classes) != count:
-        came = "none" if classes is None else str(len(classes))
-        raise SamplingError(f"{count} images need one class each, but {came} were given.")
-    wrong = sorted({int(c) for c in classes if not 0 <= c < base.classes})
+    kind = "prompt" if base.takes_text else "class"
+    if asked is None or len(asked) != count:
+        came = "none" if asked is None else str(len(asked))
+        raise SamplingError(f"{count} images need one {kind} each, but {came} were given.")
+    if base.takes_text:
+        return [str(prompt) for prompt in asked]
+    wrong = sorted({int(c) for c in asked if not 0 <= c < base.classes})
     if wrong:
         raise SamplingError(f"classes {wrong} are unknown; base {base.name!r} has 0 to {base.classes - 1}.")
-    return torch.as_tensor(np.asarray(classes), dtype=torch.long)
+    return [int(c) for c in asked]
 
 
 @torch.no_grad()
 def _denoise(
-    base: Base, labels: Tensor | None, generators: list[torch.Generator], settings: SamplingSettings
+    base: Base,
+    condition: Condition,
+    null: Condition | None,
+    generators: list[torch.Generator],
+    settings: SamplingSettings,
 ) -> Tensor:
     """One batch of images (B, C, H, W) in [-1, 1]."""
     scheduler = make_scheduler(settings.sampler, base.scheduler, settings.steps)
-    device, dtype = base.network.device, base.network.dtype
-    shape = (base.channels, base.size, base.size)
+    is_flow = isinstance(
+        scheduler, FlowMatchEulerDiscreteScheduler
+    )  # noise and images are of one scale there
+    device, dtype = base.device, base.dtype
+    shape = base.family.shape(base, settings.height or base.size, settings.width or base.size)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    images = noise.to(device) * scheduler.init_noise_sigma
-    labels = None if labels is None else labels.to(device)
+    drawn = noise.to(device) * (1.0 if is_flow else scheduler.init_noise_sigma)
+    condition, both = _both_halves(condition, null, len(generators), device, dtype)
     extra = {"generator": generators} if settings.sampler == "ddpm" else {}
     for timestep in scheduler.timesteps:
-        model_input = scheduler.scale_model_input(images, timestep).to(dtype)
+        model_input = drawn if is_flow else scheduler.scale_model_input(drawn, timestep)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            prediction = _predict(base, model_input, timestep.to(device), labels, settings.guidance_scale)
-        images = scheduler.step(prediction.float(), timestep, images, **extra).prev_sample
-    return images
+            prediction = _predict(base, model_input.to(dtype), timestep.to(device), condition, both, settings)
+        drawn = scheduler.step(prediction.float(), timestep, drawn, **extra).prev_sample
+    return base.family.decode(base, drawn)
 
 
-def _predict(base: Base, images: Tensor, timestep: Tensor, labels: Tensor | None, scale: float) -> Tensor:
+def _both_halves(
+    condition: Condition, null: Condition | None, count: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Condition, Condition | None]:
+    """The condition of each image, and where guidance is asked for those of nothing and of each image as one batch."""
+    condition = move(condition, device, dtype)
+    if null is None:
+        return condition, None
+    return condition, join_rows(repeat_row(move(null, device, dtype), count), condition)
+
+
+def _predict(
+    base: Base,
+    noisy: Tensor,
+    timestep: Tensor,
+    condition: Condition,
+    both: Condition | None,
+    settings: SamplingSettings,
+) -> Tensor:
     """The network's prediction, guided: both halves in one batch, and no second half at scale 1."""
-    if labels is None:
-        return base.network(images, timestep).sample
-    if scale == 1:
-        return base.network(images, timestep, class_labels=labels).sample
-    both = torch.cat([torch.full_like(labels, base.null_class), labels])
-    unconditional, conditional = base.network(
-        images.repeat(2, 1, 1, 1), timestep, class_labels=both
-    ).sample.chunk(2)
-    return guide(unconditional, conditional, scale)
+    if both is None:
+        return base.predict(noisy, timestep, condition)
+    unconditional, conditional = base.predict(noisy.repeat(2, 1, 1, 1), timestep, both).chunk(2)
+    return guide(unconditional, conditional, settings.guidance_scale)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

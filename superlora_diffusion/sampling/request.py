@@ -18,8 +18,10 @@ class SampleRequest(Settings):
 
     classes: str | None = None
     """Class names or indices with commas between; None for all."""
+    prompts: tuple[str, ...] = ()
+    """What a base that takes text is asked for."""
     count: int | None = Field(None, ge=1)
-    """Number of images, going round the classes; None for eight of each."""
+    """Number of images, going round the classes or prompts; None for eight of each class, four of each prompt."""
     seed: int = Field(0, ge=0)
     sampling: dict[str, Any] = Field(default_factory=dict)
     """Values that win over the run's sampling settings."""

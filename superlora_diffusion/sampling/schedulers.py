@@ -7,6 +7,7 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     SchedulerMixin,
     UniPCMultistepScheduler,
 )
@@ -19,6 +20,13 @@ _SAMPLERS = {
     "ddpm": (DDPMScheduler, {}),
     "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "euler": (EulerDiscreteScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+}
+
+
+_FLOW_SAMPLERS = {
+    "euler": (FlowMatchEulerDiscreteScheduler, {}),
+    "dpm++2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": (UniPCMultistepScheduler, {}),
 }
 
@@ -39,6 +47,8 @@ def make_scheduler(name: str, noise_schedule: SchedulerMixin, steps: int) -> Sch
         raise SamplingError(
             f"sampling.steps is {steps}; the base's noise schedule has {longest} steps at most."
         )
+    if isinstance(noise_schedule, FlowMatchEulerDiscreteScheduler):
+        return _make_flow_scheduler(name, noise_schedule, steps)
     kind, options = _SAMPLERS[name]
     accepted = kind._get_init_keys(kind)
     kept = {
@@ -50,5 +60,24 @@ def make_scheduler(name: str, noise_schedule: SchedulerMixin, steps: int) -> Sch
         scheduler = kind.from_config({**kept, **options})
     except (NotImplementedError, ValueError) as error:
         raise SamplingError(f"sampler {name!r} does not accept the base's noise schedule: {error}") from error
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def _make_flow_scheduler(name: str, schedule: FlowMatchEulerDiscreteScheduler, steps: int) -> SchedulerMixin:
+    """A sampler along the straight lines of flow matching, with the base's shift."""
+    if name not in _FLOW_SAMPLERS:
+        raise SamplingError(f"sampler {name!r} knows no flow matching; {', '.join(_FLOW_SAMPLERS)} do.")
+    kind, options = _FLOW_SAMPLERS[name]
+    if kind is FlowMatchEulerDiscreteScheduler:
+        scheduler = kind.from_config(schedule.config)
+    else:
+        flow = {
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": True,
+            "flow_shift": schedule.config.shift,
+            "num_train_timesteps": schedule.config.num_train_timesteps,
+        }
+        scheduler = kind(**flow, **options)
     scheduler.set_timesteps(steps)
     return scheduler

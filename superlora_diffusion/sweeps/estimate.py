@@ -10,6 +10,8 @@ import torch
 
 from ..devices import resolve_device
 from ..models.base import Base
+from ..models.conditioning import move
+from ..models.storage import network_family
 from ..runs.config import RunConfig
 from ..training.setup import load_or_build_base
 from .config import SweepConfig
@@ -59,7 +61,8 @@ def cost(job: Job, config: RunConfig, score: bool, step: float, image_call: floa
     validation = image_call * config.validation.images
     if job.kind == "race":
         return min(_TRIES, job.search.max_tries) * (batch * job.search.steps + validation) + validation
-    calls = config.sampling.steps * (2 if config.sampling.guidance_scale != 1 else 1)
+    drawn_by = config.sampling.filled(network_family(config.base).sampling)
+    calls = drawn_by.steps * (2 if drawn_by.guidance_scale != 1 else 1)
     drawn = config.evaluation.images if score else 0
     if config.preview.every is not None:
         drawn += _times(config.train.steps, config.preview.every) * config.preview.per_class * _CLASSES
@@ -88,9 +91,11 @@ def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[
 
 
 def _call(network: torch.nn.Module, base: Base, count: int, device: torch.device) -> torch.Tensor:
-    images = torch.zeros(count, base.channels, base.size, base.size, device=device)
-    labels = torch.zeros(count, dtype=torch.long, device=device) if base.classes else None
-    return network(images, torch.zeros(count, dtype=torch.long, device=device), class_labels=labels).sample
+    shape = base.family.shape(base, base.size, base.size)
+    noisy = torch.zeros(count, *shape, device=device, dtype=base.dtype)
+    asked = [""] * count if base.takes_text else [0] * count
+    condition = move(base.condition(asked, device), device, base.dtype)
+    return base.predict(noisy, torch.zeros(count, dtype=torch.long, device=device), condition, network)
 
 
 def _timed(work) -> float:

@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..errors import BaseModelError
 from ..evaluation.records import ScoreRecord, read_scores
+from ..models.families.family import Family
+from ..models.families.pixels import FAMILY as PIXELS
+from ..models.storage import network_family
 from ..runs.config import EXTRACTORS, RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
@@ -61,7 +65,8 @@ def own_scores(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
     """Whether a record's protocol is the config's. There may be fewer real images than were asked for."""
-    told, drawn = config.evaluation, config.sampling.as_measured()
+    drawn_by = config.sampling.filled(_base_family(config).sampling)
+    told, drawn = config.evaluation, drawn_by.as_measured()
     guidance = record.settings.get("guidance_scale")
     if guidance == 1:  # a base without a null class is drawn without guidance, whatever was asked
         drawn["guidance_scale"] = guidance
@@ -72,6 +77,14 @@ def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
         and record.settings.get("precision", "fp32") == config.sampling.precision
         and all(record.settings.get(key) == value for key, value in drawn.items())
     )
+
+
+def _base_family(config: RunConfig) -> Family:
+    """The family of a run's base; that of networks on pixels where the base is gone since."""
+    try:
+        return network_family(config.base)
+    except BaseModelError:
+        return PIXELS
 
 
 def read_card(run: Path) -> dict[str, Any]:

@@ -15,17 +15,16 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..data.augmentation import augment
 from ..devices import resolve_device
 from ..errors import DivergedError, RunError, SuperLoRAError
 from ..files import explain_write_errors
-from ..models.conditioning import drop_classes
+from ..models.conditioning import drop_condition, move
 from ..models.execution import speed_up
 from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder, trim_metrics
-from .batches import batch_indices
+from .batches import bucket_batches
 from .checkpoints import (
     Tensors,
     explain_broken,
@@ -35,24 +34,24 @@ from .checkpoints import (
     save_checkpoint,
     unpack_optimizer,
 )
+from .data import describe_data, load_data
+from .examples import make_examples
 from .losses import denoising_loss
 from .memory import explain_out_of_memory
 from .preview import save_preview
 from .results import write_result
 from .scoring import Best, IntervalScores, keep_best, numbers_of
 from .setup import (
-    describe_data,
-    load_data,
     load_or_build_base,
     make_accelerator,
     make_ema,
     make_lr_schedule,
     make_optimizer,
     make_trainee,
-    make_validation,
-    to_unit_range,
+    resolve,
 )
 from .signals import StopRequest, stop_on_signals
+from .validation import make_validation
 
 
 class Interrupted(SuperLoRAError):
@@ -83,6 +82,7 @@ def train(
         RunError: folder in use, made with another config, non-finite loss, out of memory.
         Interrupted: after Ctrl-C or SIGTERM, everything saved.
     """
+    config = resolve(config)
     folder = RunFolder(config.output)
     accelerator = make_accelerator(config, folder, resolve_device(device))
     # Only one process of a distributed run holds the folder; the others wait until it is theirs.
@@ -93,11 +93,11 @@ def train(
         accelerator.wait_for_everyone()
         if folder.is_finished(config):
             return False
+        quiet = quiet or not accelerator.is_main_process
         with stop_on_signals() as stop, explain_out_of_memory(config):
-            trainer = Trainer(config, folder, accelerator, stop)
-            with Reporter(
-                "train", config.train.steps, "step", console, quiet or not accelerator.is_main_process
-            ) as reporter:
+            with Reporter("prepare", 1, "image", console, quiet) as preparing:
+                trainer = Trainer(config, folder, accelerator, stop, preparing)
+            with Reporter("train", config.train.steps, "step", console, quiet) as reporter:
                 try:
                     trainer.run(reporter)
                 finally:
@@ -113,12 +113,21 @@ def _nothing() -> Iterator[None]:
 class Trainer:
     """One run in one process. ``run`` is the loop; every other method is one stage of it."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, accelerator: Any, stop: StopRequest) -> None:
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, accelerator: Any, stop: StopRequest, preparing: Reporter
+    ) -> None:
         self.config, self.folder, self.accelerator, self.stop = config, folder, accelerator, stop
         self.base = load_or_build_base(config)
-        if config.train.class_dropout and self.base.classes is not None:
+        device, conditional = accelerator.device, self.base.takes_text or self.base.classes is not None
+        if config.train.class_dropout and conditional:
             self.base.require_null_class(f"train.class_dropout {config.train.class_dropout:g}")
         self.data = load_data(config, self.base)
+        self.examples = make_examples(config, self.base, self.data.train, device, preparing.stage)
+        held_out = make_examples(config, self.base, self.data.test, device, preparing.stage, still=True)
+        dropped = config.train.class_dropout and conditional
+        self.null = self.base.family.null_condition(self.base, device) if dropped else None
+        self.captions = [text for part in self.examples for text in part.captions]
+        self.base.parts.release()  # autoencoder and text encoders have done their work for now
         self.trainee = make_trainee(config, self.base)
         if config.train.gradient_checkpointing:
             self.base.network.enable_gradient_checkpointing()
@@ -128,7 +137,8 @@ class Trainer:
         optimizer = make_optimizer(config, self.parameters)
         self.network, self.optimizer = accelerator.prepare(self.base.network, optimizer)
         self.ema = make_ema(config, self.parameters)
-        self.validation = make_validation(config, self.data, self.base)
+        held = config.validation
+        self.validation = make_validation(self.base, held_out, held.images, held.seed)
         every = config.evaluation.every
         self.scoring = None if every is None else IntervalScores(config, self.base, accelerator.device)
         self.losses: list[Tensor] = []
@@ -215,23 +225,20 @@ class Trainer:
         """Loss of batch ``number``: everything random in it follows from (seed, rank, number)."""
         config, device = self.config, self.accelerator.device
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        chosen = batch_indices(
-            len(self.data.images), config.train.batch_size, number, config.seed, rank, world
+        bucket, chosen = bucket_batches(
+            list(map(len, self.examples)), config.train.batch_size, number, config.seed, rank, world
         )
         generator = generator_for("noise", config.seed, rank, number)
         torch.manual_seed(generator.initial_seed())  # for dropout layers, which know no generator
-        images = augment(to_unit_range(self.data.images[chosen]), config.data.augment, generator)
-        noise = torch.randn(images.shape, generator=generator)
-        length = self.base.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(0, length, (len(chosen),), generator=generator)
-        labels = None
-        if self.base.classes is not None:
-            labels = self.data.labels[chosen]
-            if config.train.class_dropout:
-                labels = drop_classes(labels, self.base.null_class, config.train.class_dropout, generator)
-            labels = labels.to(device)
-        tensors = (images.to(device), labels, noise.to(device), timesteps.to(device))
-        return denoising_loss(self.network, self.base.scheduler, *tensors, config.train.min_snr_gamma)
+        clean = self.examples[bucket].images.draw(chosen, generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        places = self.base.noising.draw(len(chosen), generator)
+        condition = self.examples[bucket].condition(self.base, chosen)
+        if self.null is not None:
+            condition = drop_condition(condition, self.null, config.train.class_dropout, generator)
+        condition = move(condition, device, self.base.dtype)
+        tensors = (clean.to(device), condition, noise.to(device), places.to(device))
+        return denoising_loss(self.base, self.network, *tensors, config.train.min_snr_gamma)
 
     # --- measuring ------------------------------------------------------------------------------------------
 
@@ -258,8 +265,7 @@ class Trainer:
             loss = self.validation.loss(self.network, self.accelerator.device)
             if not math.isfinite(loss):
                 raise self._diverged(loss)
-            validation = self.config.validation
-            measured = f"{len(self.validation.images)} images, seed {validation.seed}"
+            measured = f"{len(self.validation)} images, seed {self.config.validation.seed}"
             kept = self._keep_if_best({"validation_loss": loss}, measured)
         self.validation_loss = loss
         self._record(validation_loss=loss)
@@ -288,7 +294,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             adapter = self.trainee.adapter
             with self._averaged(), nullcontext() if adapter is None else adapter.cached():
-                save_preview(self.folder.samples / f"step-{self.step:06d}.png", self.base, self.config)
+                save_preview(
+                    self.folder.samples / f"step-{self.step:06d}.png", self.base, self.config, self.captions
+                )
 
     def _record(self, **values: float) -> None:
         if self.accelerator.is_main_process:
@@ -322,7 +330,7 @@ class Trainer:
             }
             # The losses since the last line of metrics, so that the next one is what it would have been.
             losses = [float(loss) for loss in self.losses]
-            state: dict[str, Any] = {"data": self.data.train.content_hash, "losses": losses}
+            state: dict[str, Any] = {"data": self.data.content_hash, "losses": losses}
             if self.ema is not None:
                 tensors["ema"] = dict(zip(names, self.ema.shadow_params, strict=True))
                 state["ema_step"] = self.ema.optimization_step
@@ -340,7 +348,7 @@ class Trainer:
             return 0
         with explain_broken(found[-1]):
             tensors, state = load_checkpoint(found[-1])
-            other_data = state["data"] != self.data.train.content_hash
+            other_data = state["data"] != self.data.content_hash
         if other_data:
             raise RunError(f"{found[-1]} was trained on other images than {self.config.data.name} now holds.")
         with explain_broken(found[-1]):

@@ -10,7 +10,7 @@ from ..adapters.targets import describe
 from ..models.base import Base
 from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
-from .setup import WHAT, load_or_build_base
+from .setup import WHAT, adapter_settings, load_or_build_base
 
 
 def count_trained(config: RunConfig, base: Base) -> int:
@@ -25,7 +25,8 @@ def count_trained(config: RunConfig, base: Base) -> int:
         return _attach_to_copy(config, base).num_parameters
     if config.method == "full":
         return sum(parameter.numel() for parameter in base.network.parameters())
-    return count_parameters(config.adapter, find_targets(base.network, config.adapter))
+    adapter = adapter_settings(config, base.family)
+    return count_parameters(adapter, find_targets(base.network, adapter))
 
 
 def _attach_to_copy(config: RunConfig, base: Base) -> Peer:
@@ -43,7 +44,8 @@ def describe_plan(config: RunConfig) -> dict[str, Any]:
     if peer is not None:
         targets = [describe(name, base.network.get_submodule(name)) for name in peer.attached.layers]
     else:
-        targets = find_targets(base.network, config.adapter) if config.method == "superlora" else []
+        adapter = adapter_settings(config, base.family)
+        targets = find_targets(base.network, adapter) if config.method == "superlora" else []
     return {
         "method": config.method,
         "trains": peer.what if peer else WHAT[config.method],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,37 @@ import numpy as np
 from ..models.base import Base
 from ..runs.config import RunConfig
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate
+from ..sampling.producer import generate, settings_for
+
+_CLASSES, _PROMPTS, _UNASKED = 10, 4, 8
+"""Columns of a preview: classes or prompts at most, images without either."""
 
 
-def save_preview(path: Path, base: Base, config: RunConfig) -> None:
-    """A column a class (at most ten), ``preview.per_class`` rows, always the same noise."""
-    columns = min(len(base.class_names), 10) or 8
+def save_preview(path: Path, base: Base, config: RunConfig, captions: Sequence[str] = ()) -> None:
+    """A column a class or prompt, ``preview.per_class`` rows, always the same noise.
+
+    Args:
+        path: of the PNG.
+        base: what is drawn from.
+        config: the run's.
+        captions: of the training images, for a base that takes text and a config that names no prompts.
+    """
+    names = _columns(base, config, captions)
+    columns = len(names) or _UNASKED
     count = columns * config.preview.per_class
-    classes = np.arange(count) % columns if base.classes is not None else None
-    labels = [name[:8] for name in base.class_names[:columns]] or None
-    sampling = config.sampling
-    if base.null_class is None:
-        sampling = sampling.model_copy(update={"guidance_scale": 1.0})
-    images = generate(base, classes, count, sampling, seed=config.seed)
-    save_grid(path, images, columns, labels)
+    settings = config.sampling
+    if not base.has_null:
+        settings = settings.model_copy(update={"guidance_scale": 1.0})
+    asked = np.arange(count) % columns
+    if base.takes_text:
+        asked = [names[column] for column in asked]
+    elif base.classes is None:
+        asked = None
+    drawn_by = settings_for(base, settings, config.data.resolution)
+    save_grid(path, generate(base, asked, count, drawn_by, seed=config.seed), columns, names or None)
+
+
+def _columns(base: Base, config: RunConfig, captions: Sequence[str]) -> list[str]:
+    if base.takes_text:
+        return list(config.preview.prompts or list(dict.fromkeys(captions))[:_PROMPTS])
+    return list(base.class_names[:_CLASSES])

@@ -9,13 +9,14 @@ from ..models.config import FOREIGN_BASE_FIELDS
 from ..models.storage import save_base
 from ..peers import Peer
 from ..runs.config import RunConfig
-from .setup import Data, Trainee
+from .data import Data
+from .setup import Trainee
 
 
 def write_result(folder: Path, config: RunConfig, trainee: Trainee, data: Data, step: int) -> None:
     """Write what trained as it stands: an adapter folder, or a base."""
     trained = {"steps": step, "learning_rate": config.learning_rate, "seed": config.seed}
-    seen = {"name": data.train.name, "content_hash": data.train.content_hash}
+    seen = {"name": data.train[0].name, "content_hash": data.content_hash}
     adapter = trainee.adapter
     if adapter is None:
         save_base(trainee.base, folder, {"data": seen, "training": trained})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -18,33 +16,18 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from ..adapters import SuperLoRA, attach
+from ..adapters import SuperLoRA, SuperLoRAConfig, attach
 from ..data.loading import load_image_set
-from ..data.preparation import prepare
-from ..data.records import SPLITS, ImageSet
 from ..errors import ConfigError, nearest
-from ..files import write_json
 from ..models.base import Base
 from ..models.build import build_base
-from ..models.storage import load_base
+from ..models.families.family import Family
+from ..models.storage import load_base, network_family
 from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
-from .validation import Validation
 
 WHAT = {"superlora": "the adapter", "full": "all weights of the network"}
-
-
-@dataclass
-class Data:
-    """Prepared images on the CPU as uint8, and the held-out problems."""
-
-    train: ImageSet
-    test: ImageSet
-    images: Tensor
-    """uint8 (N, C, H, W)."""
-    labels: Tensor
-    """(N,)."""
 
 
 @dataclass
@@ -69,19 +52,23 @@ class Trainee:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
 
-def load_data(config: RunConfig, base: Base) -> Data:
-    """Both splits, as the base expects them."""
-    train, test = (
-        prepare_for(base, load_image_set(config.data, split), config.data.class_map) for split in SPLITS
-    )
-    images = torch.from_numpy(train.images).permute(0, 3, 1, 2).contiguous()
-    return Data(train, test, images, torch.from_numpy(train.labels))
+def resolve(config: RunConfig) -> RunConfig:
+    """The config with what depends on its base's family: the adapter's targets where nobody named them.
+
+    Raises:
+        BaseModelError: if there is no such base.
+    """
+    if config.base.build is not None or "targets" in config.adapter.model_fields_set:
+        return config
+    return config.model_copy(update={"adapter": adapter_settings(config, network_family(config.base))})
 
 
-def prepare_for(base: Base, image_set: ImageSet, class_map: Mapping[int | str, int] | None) -> ImageSet:
-    """Images in the size and channels of the base, labels as its classes."""
-    names = base.class_names or None
-    return prepare(image_set, base.size, base.channels, base.classes, class_map, base_class_names=names)
+def adapter_settings(config: RunConfig, family: Family) -> SuperLoRAConfig:
+    """The settings of a run's adapter, with the family's targets where nobody named any."""
+    settings = config.adapter
+    if "targets" in settings.model_fields_set or settings.targets == family.targets:
+        return settings
+    return settings.model_copy(update={"targets": family.targets})
 
 
 def load_or_build_base(config: RunConfig) -> Base:
@@ -98,22 +85,13 @@ def load_or_build_base(config: RunConfig) -> Base:
 def make_trainee(config: RunConfig, base: Base) -> Trainee:
     """Attach the adapter or the peer, or make every weight of the network trainable."""
     if config.method == "superlora":
-        adapter = attach(base.network, config.adapter)
+        adapter = attach(base.network, adapter_settings(config, base.family))
         return Trainee(base, adapter, dict(adapter.named_parameters()), WHAT["superlora"])
     if config.is_peer:
         peer = attach_peer(base.network, config.method, config.peer_settings, config.seed)
         return Trainee(base, peer, peer.parameters, peer.what, peer.notes)
     base.network.requires_grad_(True)
     return Trainee(base, None, dict(base.network.named_parameters()), WHAT["full"])
-
-
-def make_validation(config: RunConfig, data: Data, base: Base) -> Validation:
-    """The held-out problems, evenly spread over the test split."""
-    count = min(config.validation.images, len(data.test))
-    chosen = torch.linspace(0, len(data.test) - 1, count).round().long()
-    images = to_unit_range(torch.from_numpy(data.test.images[chosen]).permute(0, 3, 1, 2))
-    labels = torch.from_numpy(data.test.labels[chosen]) if base.classes is not None else None
-    return Validation(images, labels, base.scheduler, config.validation.seed)
 
 
 def make_accelerator(config: RunConfig, folder: RunFolder, device: torch.device) -> Accelerator:
@@ -201,22 +179,3 @@ def make_ema(config: RunConfig, parameters: list[nn.Parameter]) -> EMAModel | No
     """diffusers' moving average, warming up with the number of steps; None where none is kept."""
     decay = config.train.ema_decay
     return None if decay is None else EMAModel(parameters, decay=decay)
-
-
-def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 to float in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def describe_data(path: Path, data: Data) -> None:
-    """Write beside the run which images it saw and what was done to them."""
-    described = {
-        image_set.split: {
-            "name": image_set.name,
-            "images": len(image_set),
-            "content_hash": image_set.content_hash,
-            "preparation": image_set.preparation,
-        }
-        for image_set in (data.train, data.test)
-    }
-    write_json(path, json.loads(json.dumps(described, default=str)))

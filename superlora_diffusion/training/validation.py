@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
+from ..models.base import Base
+from ..models.conditioning import Condition, move, take_rows
+from ..models.noising import stratified_places
 from ..randomness import generator_for
+from .examples import Examples
 from .losses import denoising_loss
 
-_CHUNK = 128  # fixed, so that a result does not depend on the training batch size
+# Fixed, so that a result does not depend on the training batch size.
+_CHUNK = 128
+_LATENT_CHUNK = 8  # networks on latents are large
+
+
+@dataclass
+class Problems:
+    """Denoising problems of one shape, on the CPU."""
+
+    clean: Tensor
+    """(N, C, h, w)"""
+    condition: Condition
+    noise: Tensor
+    places: Tensor
+    """(N,) on the noise schedule."""
 
 
 class Validation:
     """A fixed set of held-out denoising problems.
 
-    Timesteps are spread evenly over the schedule, one stratum an image, in a fixed random order.
+    Places are spread evenly over the noise schedule, one stratum an image, in a fixed random order.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None, scheduler: DDPMScheduler, seed: int) -> None:
-        """Args: images (N, C, H, W) in [-1, 1], labels (N,) or None, the noise schedule, a seed."""
+    def __init__(self, base: Base, parts: Sequence[tuple[Tensor, Condition]], seed: int) -> None:
+        """Args: base, what the network works on (N, C, h, w) and its condition for each shape, a seed."""
         generator = generator_for("validation", seed)
-        count, length = len(images), scheduler.config.num_train_timesteps
-        self.images, self.labels, self.scheduler = images, labels, scheduler
-        self.noise = torch.randn(images.shape, generator=generator)
-        strata = (torch.arange(count) + torch.rand(count, generator=generator)) * (length / count)
-        self.timesteps = strata.long().clamp(max=length - 1)[torch.randperm(count, generator=generator)]
+        self.base = base
+        self.problems = []
+        for clean, condition in parts:
+            noise = torch.randn(clean.shape, generator=generator)
+            places = stratified_places(len(clean), base.noising.length, generator)
+            self.problems.append(Problems(clean, condition, noise, places))
+
+    def __len__(self) -> int:
+        return sum(len(part.clean) for part in self.problems)
 
     @torch.no_grad()
     def loss(self, network: nn.Module, device: torch.device) -> float:
         """Mean squared error over all problems; the network is left in the mode it was in."""
         was_training = network.training
         network.eval()
-        total = 0.0
-        for start in range(0, len(self.images), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            labels = None if self.labels is None else self.labels[part].to(device)
-            tensors = (self.images[part], self.noise[part], self.timesteps[part])
-            images, noise, timesteps = (tensor.to(device) for tensor in tensors)
-            loss = denoising_loss(network, self.scheduler, images, labels, noise, timesteps)
-            total += loss.item() * len(images)
+        total = sum(self._sum_of_losses(part, network, device) for part in self.problems)
         network.train(was_training)
-        return total / len(self.images)
+        return total / len(self)
+
+    def _sum_of_losses(self, part: Problems, network: nn.Module, device: torch.device) -> float:
+        total, chunk = 0.0, _LATENT_CHUNK if self.base.family.is_latent else _CHUNK
+        for start in range(0, len(part.clean), chunk):
+            rows = slice(start, start + chunk)
+            clean, noise, places = (
+                tensor[rows].to(device) for tensor in (part.clean, part.noise, part.places)
+            )
+            condition = move(take_rows(part.condition, rows), device, self.base.dtype)
+            loss = denoising_loss(self.base, network, clean, condition, noise, places)
+            total += loss.item() * len(clean)
+        return total
+
+
+def make_validation(base: Base, examples: Sequence[Examples], images: int, seed: int) -> Validation:
+    """Held-out problems of at most so many images, evenly spread over all."""
+    total = sum(map(len, examples))
+    chosen = torch.linspace(0, total - 1, min(images, total)).round().long()
+    parts, first = [], 0
+    for part in examples:
+        indices = chosen[(chosen >= first) & (chosen < first + len(part))] - first
+        if len(indices):
+            parts.append((part.images.still(indices), part.condition(base, indices)))
+        first += len(part)
+    return Validation(base, parts, seed)

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from pipelines import write_pipeline
 from tiny import run_values, write_base, write_data
 from typer.testing import CliRunner
 
@@ -320,12 +321,14 @@ def test_the_examples_of_train_run_as_printed(tmp_path, monkeypatch):
         assert json.loads(result.stdout)["parameters"] > 0
 
 
-def test_the_examples_of_sample_and_eval_is_run_as_printed(here):
+def test_the_examples_of_sample_and_eval_is_run_as_printed(here, tmp_path):
     (here / "runs/other").symlink_to("demo")
     found = examples(sample._HELP) + examples(eval_is._HELP)
     assert len(found) >= 7
     for words in found:
-        less = ["--steps", "1", "--count", "2"] if "synthdigits-16" in words else []
+        if "--prompt" in words:
+            words[1] = str(write_pipeline("sd", tmp_path / "sd"))
+        less = ["--steps", "1", "--count", "2"] if {"synthdigits-16", "--prompt"} & set(words) else []
         assert call(*words, *less).exit_code == 0
 
 

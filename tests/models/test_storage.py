@@ -8,7 +8,7 @@ import shutil
 import huggingface_hub.constants
 import pytest
 import torch
-from diffusers import DDPMPipeline, UNet2DConditionModel
+from diffusers import DDPMPipeline
 from tiny import NAMES, ZERO_SNR, make_base, write_base
 
 from superlora_diffusion.errors import BaseModelError, SuperLoRAError
@@ -121,18 +121,16 @@ def break_weights(folder):
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\x08\0\0\0")
 
 
-def write_conditional(folder):
+def write_unknown(folder):
     shutil.rmtree(folder / "unet")
-    UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",),
-        attention_head_dim=4,
-    ).save_pretrained(folder / "unet")
+    (folder / "unet").mkdir()
+    (folder / "unet" / "config.json").write_text('{"_class_name": "UNet1DModel"}')
+
+
+def write_quantised(folder):
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes"}
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +141,8 @@ def write_conditional(folder):
         (lambda folder: shutil.rmtree(folder / "scheduler"), "no scheduler/scheduler_config.json"),
         (lambda folder: (folder / "unet" / "config.json").write_text("{"), "config.json is broken"),
         (lambda folder: (folder / "superlora_base.json").write_text("[]"), "superlora_base.json is broken"),
-        (write_conditional, "holds a UNet2DConditionModel; a UNet2DModel"),
+        (write_unknown, "holds a UNet1DModel, which no family here drives. Accepted: .*UNet2DModel"),
+        (write_quantised, "is quantised.*base.precision=bf16"),
     ],
 )
 def test_damaged_and_foreign_folders_are_named(tmp_path, damage, said):

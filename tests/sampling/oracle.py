@@ -20,7 +20,7 @@ class NormalData(nn.Module):
         self.anchor = nn.Parameter(torch.zeros(1))
         self.register_buffer("alphas", scheduler.alphas_cumprod.double())
         self.means, self.spread = torch.tensor(means, dtype=torch.float64), spread
-        self.config = SimpleNamespace(sample_size=4, in_channels=3)
+        self.config = SimpleNamespace(sample_size=4, in_channels=3, block_out_channels=(1,))
         self.calls: list[list[int]] = []
         self.device, self.dtype = self.anchor.device, self.anchor.dtype
 

@@ -38,7 +38,7 @@ def test_an_adapter_learns_and_the_base_stays_bit_identical(config, train, place
     assert all(value.abs().max() > 0 for value in numbers.values())
     described = json.loads((train.last.folder.adapter / "adapter_config.json").read_text())
     assert described["training"]["steps"] == 150 and described["base"]["id"] == str(place / "base")
-    assert described["data"]["content_hash"] == train.last.data.train.content_hash
+    assert described["data"]["content_hash"] == train.last.data.content_hash
 
 
 def test_full_training_learns_and_leaves_a_plain_base(config, train):
@@ -121,6 +121,7 @@ def test_accumulation_averages_the_gradients_of_its_batches(config, train):
         loop.RunFolder(made.output + "-fresh"),
         train.last.accelerator,
         loop.StopRequest(),
+        loop.Reporter("prepare", 1, "image", quiet=True),
     )
     fresh.network.train()
     ((fresh._loss(0) + fresh._loss(1)) / 2).backward()
@@ -163,26 +164,27 @@ def test_classes_are_dropped_at_the_configs_rate_and_only_in_training(config, tr
     seen = []
     real = loop.denoising_loss
 
-    def noted(network, scheduler, images, labels, *rest):
-        seen.extend(labels.tolist())
-        return real(network, scheduler, images, labels, *rest)
+    def noted(base, network, images, condition, *rest):
+        seen.extend(condition["class_labels"].tolist())
+        return real(base, network, images, condition, *rest)
 
     monkeypatch.setattr(loop, "denoising_loss", noted)
     train(config(train={"steps": 40, "batch_size": 20, "class_dropout": 0.3}))
     share = seen.count(4) / len(seen)
     assert len(seen) == 800 and set(seen) == {0, 1, 2, 3, 4} and share == pytest.approx(0.3, abs=0.06)
-    assert set(train.last.validation.labels.tolist()) == {0, 1, 2, 3}
+    assert set(train.last.validation.problems[0].condition["class_labels"].tolist()) == {0, 1, 2, 3}
 
 
 def test_every_epoch_trains_each_image_once(config, train, monkeypatch):
     seen = []
-    real = loop.batch_indices
+    real = loop.bucket_batches
 
     def noted(*arguments):
-        seen.extend(chosen := real(*arguments).tolist())
-        return torch.tensor(chosen)
+        bucket, chosen = real(*arguments)
+        seen.extend(chosen.tolist())
+        return bucket, chosen
 
-    monkeypatch.setattr(loop, "batch_indices", noted)
+    monkeypatch.setattr(loop, "bucket_batches", noted)
     train(config(train={"steps": 37, "batch_size": 2, "gradient_accumulation": 2}))
     assert len(seen) == 4 * 37
     assert all(sorted(seen[start : start + 37]) == list(range(37)) for start in range(0, 148, 37))

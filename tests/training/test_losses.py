@@ -9,8 +9,11 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from tiny import ZERO_SNR
+from torch import nn
 
-from superlora_diffusion.training.losses import denoising_loss, min_snr_weights
+from superlora_diffusion.models.base import Base
+from superlora_diffusion.models.noising import min_snr_weights
+from superlora_diffusion.training.losses import denoising_loss
 
 KINDS = ("epsilon", "v_prediction", "sample")
 
@@ -31,10 +34,26 @@ def schedule(kind: str) -> DDPMScheduler:
     return DDPMScheduler(**ZERO_SNR) if kind == "v_prediction" else DDPMScheduler(prediction_type=kind)
 
 
-def network(noisy, timesteps, class_labels=None):
+class Network(nn.Module):
     """Something that depends on all it is given."""
-    shift = 0 if class_labels is None else class_labels.reshape(-1, 1, 1, 1) / 3
-    return SimpleNamespace(sample=torch.tanh(noisy * 1.3 + shift) - timesteps.reshape(-1, 1, 1, 1) / 2000)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, noisy, timesteps, class_labels=None):
+        shift = 0 if class_labels is None else class_labels.reshape(-1, 1, 1, 1) / 3
+        return SimpleNamespace(sample=torch.tanh(noisy * 1.3 + shift) - timesteps.reshape(-1, 1, 1, 1) / 2000)
+
+
+network = Network()
+
+
+def loss_of(kind: str, labels, gamma: float | None = None, called=network, image_weights=None):
+    images, _, noise, timesteps = batch()
+    condition = {} if labels is None else {"class_labels": labels}
+    base = Base(network, schedule(kind), (), None, "tiny")
+    return denoising_loss(base, called, images, condition, noise, timesteps, gamma, image_weights)
 
 
 def batch():
@@ -67,8 +86,7 @@ def slow_loss(kind: str, gamma: float | None) -> float:
 @pytest.mark.parametrize("gamma", [None, 5.0, 0.5])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_its_definition(kind, gamma):
-    images, labels, noise, timesteps = batch()
-    loss = denoising_loss(network, schedule(kind), images, labels, noise, timesteps, gamma)
+    loss = loss_of(kind, batch()[1], gamma)
     assert loss.item() == pytest.approx(slow_loss(kind, gamma), rel=2e-4)
     assert loss.dtype == torch.float32 and loss.shape == ()
 
@@ -84,10 +102,7 @@ def test_min_snr_weighs_the_images_error_alike_for_every_prediction(kind):
 
 
 def test_labels_reach_the_network_and_may_be_missing():
-    images, labels, noise, timesteps = batch()
-    scheduler = schedule("v_prediction")
-    with_labels = denoising_loss(network, scheduler, images, labels, noise, timesteps)
-    without = denoising_loss(network, scheduler, images, None, noise, timesteps)
+    with_labels, without = (loss_of("v_prediction", labels) for labels in (batch()[1], None))
     assert abs(with_labels - without) > 1e-3
 
 
@@ -100,4 +115,11 @@ def test_a_perfect_network_has_no_loss():
     def perfect(*args, **kwargs):
         return SimpleNamespace(sample=right)
 
-    assert denoising_loss(perfect, scheduler, images, labels, noise, timesteps).item() < 1e-10
+    assert loss_of("v_prediction", labels, called=perfect).item() < 1e-10
+
+
+def test_images_weigh_as_they_are_told():
+    alone = [loss_of("epsilon", batch()[1], image_weights=torch.eye(5)[index]).item() for index in range(5)]
+    weighted = loss_of("epsilon", batch()[1], image_weights=torch.tensor([0.5, 2.0, 0.0, 1.0, 3.0])).item()
+    assert weighted == pytest.approx(0.5 * alone[0] + 2 * alone[1] + alone[3] + 3 * alone[4], rel=1e-5)
+    assert sum(alone) == pytest.approx(loss_of("epsilon", batch()[1]).item(), rel=1e-5)

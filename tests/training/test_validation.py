@@ -18,19 +18,19 @@ def base():
 
 def problems(base, count=11, seed=3):
     images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    return Validation(images, torch.arange(count) % 4, base.scheduler, seed)
+    return Validation(base, [(images, {"class_labels": torch.arange(count) % 4})], seed)
 
 
 def test_it_is_the_mean_over_single_images_whatever_the_chunks(base, monkeypatch):
     held_out = problems(base)
+    (part,) = held_out.problems
+    rows = zip(part.clean, part.condition["class_labels"], part.noise, part.places, strict=True)
     with torch.no_grad():
         single = [
             denoising_loss(
-                base.network, base.scheduler, image[None], label[None], noise[None], t[None]
+                base, base.network, image[None], {"class_labels": label[None]}, noise[None], place[None]
             ).item()
-            for image, label, noise, t in zip(
-                held_out.images, held_out.labels, held_out.noise, held_out.timesteps, strict=True
-            )
+            for image, label, noise, place in rows
         ]
     losses = [held_out.loss(base.network, torch.device("cpu"))]
     monkeypatch.setattr(validation, "_CHUNK", 4)
@@ -48,10 +48,10 @@ def test_it_repeats_exactly_and_follows_its_seed(base):
 
 
 def test_timesteps_cover_the_schedule_evenly_in_no_order(base):
-    timesteps = problems(base, count=100).timesteps
+    timesteps = problems(base, count=100).problems[0].places
     assert sorted((timesteps // 10).tolist()) == list(range(100))
     assert timesteps.tolist() != sorted(timesteps.tolist())
-    assert problems(base, count=3000).timesteps.max() == 999
+    assert problems(base, count=3000).problems[0].places.max() == 999
 
 
 def test_the_networks_mode_is_left_as_it_was(base):

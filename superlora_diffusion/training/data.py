@@ -1,0 +1,90 @@
+"""The images of a run: both splits as the base expects them, and what is told of them beside the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.buckets import load_buckets
+from ..data.loading import load_image_set
+from ..data.preparation import prepare
+from ..data.records import SPLITS, ImageSet, Split
+from ..errors import ConfigError
+from ..files import write_json
+from ..models.base import Base
+from ..runs.config import RunConfig
+
+
+@dataclass
+class Data:
+    """Prepared images, uint8; one set a shape (several with ``data.buckets`` alone)."""
+
+    train: list[ImageSet]
+    test: list[ImageSet]
+
+    @property
+    def content_hash(self) -> str:
+        """Of the training images."""
+        hashes = [part.content_hash for part in self.train]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def load_data(config: RunConfig, base: Base) -> Data:
+    """Both splits, as the base expects them."""
+    train, test = (load_split(config, base, split) for split in SPLITS)
+    return Data(train, test)
+
+
+def load_split(config: RunConfig, base: Base, split: Split) -> list[ImageSet]:
+    """One split as the base expects it, a set a shape.
+
+    Raises:
+        ConfigError: for buckets or a resolution that the base cannot take.
+        DataError: as reading would.
+    """
+    settings = config.data
+    if settings.buckets and not base.takes_text:
+        raise ConfigError(
+            faults=[
+                ("data.buckets", f"got true, but base {base.name!r} takes squares of {base.size} px alone.")
+            ]
+        )
+    if not base.family.is_latent:
+        return [prepare_for(base, load_image_set(settings, split), settings.class_map)]
+    multiple = base.family.multiple(base)
+    size = settings.resolution or base.size
+    if size % multiple:
+        text = f"got {size}; base {base.name!r} takes multiples of {multiple}."
+        raise ConfigError(faults=[("data.resolution", text)])
+    if base.takes_text:
+        return load_buckets(settings, split, size, base.channels, multiple)
+    sets = load_buckets(settings.model_copy(update={"class_map": None}), split, size, base.channels, multiple)
+    return [prepare_for(base, part, settings.class_map) for part in sets]
+
+
+def prepare_for(base: Base, image_set: ImageSet, class_map: Mapping[int | str, int] | None) -> ImageSet:
+    """Images in the size and channels of the base, labels as its classes."""
+    names = base.class_names or None
+    return prepare(image_set, base.size, base.channels, base.classes, class_map, base_class_names=names)
+
+
+def describe_data(path: Path, data: Data) -> None:
+    """Write beside the run which images it saw and what was done to them."""
+    described = {sets[0].split: _describe(sets) for sets in (data.train, data.test)}
+    write_json(path, json.loads(json.dumps(described, default=str)))
+
+
+def _describe(sets: list[ImageSet]) -> dict:
+    parts = [
+        {
+            "name": part.name,
+            "images": len(part),
+            "content_hash": part.content_hash,
+            "preparation": part.preparation,
+        }
+        for part in sets
+    ]
+    return parts[0] if len(parts) == 1 else {"buckets": parts}
