@@ -67,7 +67,7 @@ def write_pictures(base: Base, path: Path) -> str:
     return f"npz:{path}"
 
 
-def family_config(folder: Path, base: Path, **sections: Any) -> RunConfig:
+def family_config(folder: Path, base: Path, /, **sections: Any) -> RunConfig:
     """A run on the eight pictures: everything dense is adapted."""
     values: dict[str, Any] = {
         "output": str(folder / "run"),

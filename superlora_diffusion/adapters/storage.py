@@ -19,7 +19,7 @@ from ..files import write_atomically, write_json
 from .attaching import attach_to_targets
 from .checksum import checksum, checksums_agree
 from .config import SuperLoRAConfig
-from .denoiser import denoiser_of
+from .denoiser import network_for
 from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
@@ -162,9 +162,9 @@ def load_adapter(
     Warns:
         UserWarning: if the base's weights are not those the adapter was trained on.
     """
-    model = denoiser_of(model)
     folder = find_adapter_folder(folder, revision, subfolder)
     stored = read_stored(folder)
+    model = network_for(model, [target.name for target in stored.targets])
     check_targets(model, stored.targets, stored.shapes, folder)
     numbers = read_tensors(folder / WEIGHTS)
     arrays = read_arrays(folder) if stored.has_arrays else None

@@ -12,7 +12,7 @@ _NO_NAMES = ((ANONYMOUS_CLASS,), ("0",))
 def captions_of(image_set: ImageSet, template: str | None) -> tuple[str, ...]:
     """One text an image, (N,): the set's own captions, else its class names in ``template``, else these alone.
 
-    ``template`` has one ``{}``, where the name of the image's class goes.
+    ``template`` has one ``{}``, where the name of the image's class goes, or is the text of all images.
 
     Raises:
         DataError: there are neither captions nor a template, and the only class has no name worth reading.

@@ -82,7 +82,8 @@ class DataConfig(Settings):
 
     caption_template: str | None = None
     """Text of the images that come without captions, for bases that read text: "a photo of a {}", the {} filled
-    with the name of the class. Without it the text is that name alone."""
+    with the name of the class; without braces, as in "a photo of sks dog", that of all of them. Left out, the text is
+    the class's name alone."""
 
     caption_column: str | None = None
     """Column of the captions in an image folder's metadata.jsonl or metadata.csv; by default text, else caption,
@@ -119,10 +120,12 @@ class DataConfig(Settings):
     @classmethod
     def _has_one_gap(cls, template: str | None) -> str | None:
         if template is not None and (
-            template.count("{}") != 1 or any(sign in template.replace("{}", "") for sign in "{}")
+            not template.strip()
+            or template.count("{}") > 1
+            or any(sign in template.replace("{}", "") for sign in "{}")
         ):
             raise ValueError(
-                f"got {template!r}, expected exactly one {{}}, where the class name goes, and no other braces, "
+                f"got {template!r}, expected one {{}}, where the class name goes, or none, and no other braces, "
                 'as in "a photo of a {}".'
             )
         return template

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BaseModelError
-from .conditioning import Condition
+from .composite import PROMPTS, TextAndDenoiser
+from .conditioning import Condition, move
 from .noising import Noising, noising_of
 from .parts import Parts
 
@@ -74,6 +75,11 @@ class Base:
         return self.family.conditioning == "text"
 
     @property
+    def adapts_text(self) -> bool:
+        """Whether the text encoders are part of the network."""
+        return isinstance(self.network, TextAndDenoiser)
+
+    @property
     def has_null(self) -> bool:
         """Whether it can be asked for nothing in particular, which guidance needs."""
         return self.takes_text or self.null_class is not None
@@ -87,13 +93,31 @@ class Base:
         self, noisy: Tensor, times: Tensor, condition: Condition, network: nn.Module | None = None
     ) -> Tensor:
         """The prediction (B, C, h, w) of the denoiser, or of what wraps it."""
-        return self.family.predict(
-            self, self.network if network is None else network, noisy, times, condition
-        )
+        called = self.network if network is None else network
+        if self.adapts_text:
+            return called(noisy, times, condition)
+        return self.family.predict(self, called, noisy, times, condition)
 
     def condition(self, asked, device: torch.device) -> Condition:
         """What the network gets for images that are asked to be something: classes or prompts."""
+        if self.adapts_text:
+            return move(self.network.number(asked), device)
         return self.family.condition(self, asked, device)
+
+    def null_condition(self, device: torch.device, negative: str = "") -> Condition:
+        """One row that means "nothing in particular", or a negative prompt.
+
+        Raises:
+            BaseModelError: if the base has none.
+        """
+        if self.adapts_text:
+            return move(self.network.number([negative]), device)
+        return self.family.null_condition(self, device, negative)
+
+    @torch.no_grad()
+    def encoded(self, condition: Condition) -> Condition:
+        """A condition whose prompts are encoded, so that the steps of a sampler need not do it each time."""
+        return self.network.embed(condition) if PROMPTS in condition else condition
 
     def require_null_class(self, wish: str) -> int | None:
         """The null class, or an error saying what ``wish`` needs it for; None for a base that takes text.

@@ -11,7 +11,7 @@ from ..settings import Settings
 
 EMBEDDED_BASE = "synthdigits-16"
 # What must be remembered of a base that does not say it itself, to read it again in the same way.
-FOREIGN_BASE_FIELDS = ("revision", "variant", "precision", "null_class", "class_names")
+FOREIGN_BASE_FIELDS = ("revision", "variant", "precision", "text_encoders", "null_class", "class_names")
 
 
 class NoiseScheduleSettings(Settings):
@@ -65,6 +65,9 @@ class BaseSettings(Settings):
     """Variant of the weights' files, such as fp16."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Numbers in which the frozen denoiser is held; an adapter's own are always fp32."""
+    text_encoders: bool = False
+    """Adapt the text encoders, too: targets are then looked for in them as well, named as in the pipeline
+    (text_encoder.text_model..., and the denoiser's unet...)."""
     null_class: int | None = Field(None, ge=0)
     """Class index that means "no class", for a base that does not say so itself."""
     class_names: tuple[str, ...] | None = None

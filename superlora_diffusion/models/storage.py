@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from diffusers import DDPMPipeline
+from torch import nn
 
 from ..errors import BaseModelError, HubError, nearest
 from ..files import write_folder_atomically, write_json
 from ..hub.explaining import explained
 from .base import Base
+from .composite import TextAndDenoiser
 from .config import EMBEDDED_BASE, BaseSettings
 from .families import family_of_network
 from .families.family import Family
@@ -46,7 +48,15 @@ def load_base(settings: BaseSettings) -> Base:
     if family.conditioning == "class":
         card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
         base.class_names, base.null_class = _classes(settings, card, base)
+    if settings.text_encoders:
+        base.network = _with_text_encoders(base)
     return base
+
+
+def _with_text_encoders(base: Base) -> TextAndDenoiser:
+    if not base.takes_text:
+        raise BaseModelError(f"base {base.name!r} takes no text, so base.text_encoders has nothing to adapt.")
+    return TextAndDenoiser(base, base.family.text_pipeline(base, base.device))
 
 
 def network_family(settings: BaseSettings) -> Family:
@@ -152,17 +162,26 @@ def save_base(base: Base, folder: Path, card: dict[str, Any] | None = None) -> N
             DDPMPipeline(unet=base.network, scheduler=base.scheduler).save_pretrained(partial)
         else:
             _copy_parts(base, partial)
-            base.network.save_pretrained(partial / base.family.part)
+            for name, part in networks_of(base).items():
+                part.save_pretrained(partial / name)
         told = meaning if base.family.conditioning == "class" else {}
         write_json(partial / CARD, {**told, **(card or {})})
 
     write_folder_atomically(folder, write)
 
 
+def networks_of(base: Base) -> dict[str, nn.Module]:
+    """The networks that can train, by their folders in the pipeline: the denoiser, perhaps the text encoders."""
+    if not base.adapts_text:
+        return {base.family.part: base.network}
+    names = (base.family.part, *base.family.encoders)
+    return {name: getattr(base.network, name) for name in names if hasattr(base.network, name)}
+
+
 def _copy_parts(base: Base, target: Path) -> None:
-    """Everything of a pipeline's folder but the denoiser. Links (as in the hub's cache) become files."""
+    """Everything of a pipeline's folder but what trains. Links (as in the hub's cache) become files."""
     for path in base.parts.folder.iterdir():
-        if path.name == base.family.part or path.name.startswith("."):
+        if path.name in networks_of(base) or path.name.startswith("."):
             continue
         (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
     assert (target / INDEX).is_file(), "a pipeline's folder has an index"

@@ -47,6 +47,21 @@ BEST_BY: dict[str, Judge] = {
 }
 
 
+class PriorSettings(Settings):
+    """Prior preservation (Ruiz et al. 2022, DreamBooth, arXiv 2208.12242).
+
+    Images of the class that a thing belongs to, drawn by the untouched base, train beside the thing's own, so that the
+    class does not turn into the thing.
+    """
+
+    prompt: str = Field(min_length=1)
+    """What the class is called: "a photo of a dog"."""
+    images: int = Field(100, ge=1)
+    """How many are drawn, once, into RUN/prior."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of their loss beside that of the training images."""
+
+
 class TrainSettings(Settings):
     """The loop: steps, batches, AdamW, learning rate, EMA, precision."""
 
@@ -60,6 +75,8 @@ class TrainSettings(Settings):
     """Batches added up for one optimiser step."""
     learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate; null takes the one for the adapter's variant or for the method."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit keeps AdamW's state in 8 bits (bitsandbytes): for method full, since an adapter's state is tiny."""
     lr_schedule: LrSchedule = "cosine"
     """Learning-rate schedule, by diffusers."""
     warmup_steps: int = Field(50, ge=0)
@@ -74,6 +91,8 @@ class TrainSettings(Settings):
     """Min-SNR loss weighting (Hang et al. 2023, arXiv 2303.09556); null weights all timesteps alike."""
     ema_decay: float | None = Field(0.99, ge=0, lt=1)
     """Decay of the moving average of the weights, which is what is saved and scored; null keeps none."""
+    prior: PriorSettings | None = None
+    """Prior preservation, for a base that takes text; null does without."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     """Trade time for memory."""

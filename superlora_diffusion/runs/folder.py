@@ -40,6 +40,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self.prior = self.path / "prior"
         self.adapter = self.path / "adapter"
         self.base = self.path / "base"
         self.best = self.path / "best"

@@ -115,11 +115,12 @@ def _batches(
     base.network.eval()
     try:
         guided = wanted is not None and settings.guidance_scale != 1
-        null = base.family.null_condition(base, base.device, settings.negative_prompt) if guided else None
+        null = base.encoded(base.null_condition(base.device, settings.negative_prompt)) if guided else None
         for start in range(0, count, settings.batch_size):
             stop = min(start + settings.batch_size, count)
             generators = [image_generator(seed, first + i) for i in range(start, stop)]
-            condition = base.condition(None if wanted is None else wanted[start:stop], base.device)
+            asked = None if wanted is None else wanted[start:stop]
+            condition = base.encoded(base.condition(asked, base.device))
             yield to_uint8(_denoise(base, condition, null, generators, settings))
     finally:
         base.network.train(was_training)

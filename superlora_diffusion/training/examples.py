@@ -91,6 +91,7 @@ class Examples:
     """(N,) class indices; None for a base that takes text, or nothing."""
     captions: Sequence[str] = ()
     embeddings: Embeddings | None = None
+    """Of the captions; None where the text encoders train."""
 
     def __len__(self) -> int:
         return self.count
@@ -99,6 +100,8 @@ class Examples:
         """Of some images, on the CPU."""
         if self.embeddings is not None:
             return self.embeddings.rows([self.captions[int(index)] for index in indices])
+        if self.captions:
+            return base.condition([self.captions[int(index)] for index in indices], torch.device("cpu"))
         if self.labels is None:
             return {}
         return base.condition(self.labels[indices], torch.device("cpu"))
@@ -129,7 +132,7 @@ def make_examples(
 
 
 def _embed(base: Base, captions: list[str], device: torch.device, on_done: OnDone) -> Embeddings | None:
-    if not base.takes_text:
+    if not base.takes_text or base.adapts_text:  # what an encoder that trains says today is no use tomorrow
         return None
     total = len(dict.fromkeys(captions))
     return cached_embeddings(base, captions, device, lambda done: on_done("captions", done, total))

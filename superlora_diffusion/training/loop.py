@@ -18,13 +18,11 @@ from torch import Tensor
 from ..devices import resolve_device
 from ..errors import DivergedError, RunError, SuperLoRAError
 from ..files import explain_write_errors
-from ..models.conditioning import drop_condition, move
+from ..models.conditioning import move
 from ..models.execution import speed_up
 from ..progress import Reporter
-from ..randomness import generator_for
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder, trim_metrics
-from .batches import bucket_batches
 from .checkpoints import (
     Tensors,
     explain_broken,
@@ -35,10 +33,12 @@ from .checkpoints import (
     unpack_optimizer,
 )
 from .data import describe_data, load_data
-from .examples import make_examples
+from .examples import Examples, make_examples
 from .losses import denoising_loss
 from .memory import explain_out_of_memory
+from .objective import Objective
 from .preview import save_preview
+from .prior import check_prior, draw_prior, read_prior
 from .results import write_result
 from .scoring import Best, IntervalScores, keep_best, numbers_of
 from .setup import (
@@ -48,6 +48,7 @@ from .setup import (
     make_lr_schedule,
     make_optimizer,
     make_trainee,
+    refuse_what_does_not_fit,
     resolve,
 )
 from .signals import StopRequest, stop_on_signals
@@ -118,15 +119,18 @@ class Trainer:
     ) -> None:
         self.config, self.folder, self.accelerator, self.stop = config, folder, accelerator, stop
         self.base = load_or_build_base(config)
+        refuse_what_does_not_fit(config, self.base)
         device, conditional = accelerator.device, self.base.takes_text or self.base.classes is not None
         if config.train.class_dropout and conditional:
             self.base.require_null_class(f"train.class_dropout {config.train.class_dropout:g}")
         self.data = load_data(config, self.base)
-        self.examples = make_examples(config, self.base, self.data.train, device, preparing.stage)
+        examples = make_examples(config, self.base, self.data.train, device, preparing.stage)
+        prior = self._prepare_prior(preparing)
         held_out = make_examples(config, self.base, self.data.test, device, preparing.stage, still=True)
         dropped = config.train.class_dropout and conditional
-        self.null = self.base.family.null_condition(self.base, device) if dropped else None
-        self.captions = [text for part in self.examples for text in part.captions]
+        null = self.base.null_condition(device) if dropped else None
+        self.objective = Objective(config, self.base, examples, prior, null)
+        self.captions = [text for part in examples for text in part.captions]
         self.base.parts.release()  # autoencoder and text encoders have done their work for now
         self.trainee = make_trainee(config, self.base)
         if config.train.gradient_checkpointing:
@@ -146,6 +150,19 @@ class Trainer:
         self.lr_schedule = make_lr_schedule(config, optimizer, self.step)
         self.validation_loss: float | None = None
         self.logged_at = (self.step, time.perf_counter())
+
+    def _prepare_prior(self, preparing: Reporter) -> Examples | None:
+        """The images of prior preservation, drawn by one process before anything is attached."""
+        config, device = self.config, self.accelerator.device
+        check_prior(config, self.base)
+        if config.train.prior is None:
+            return None
+        self.base.network.to(device)
+        if self.accelerator.is_main_process:
+            draw_prior(config, self.base, self.folder.prior, preparing.stage)
+        self.accelerator.wait_for_everyone()
+        images = read_prior(config, self.folder.prior)
+        return make_examples(config, self.base, [images], device, preparing.stage)[0]
 
     # --- the loop -------------------------------------------------------------------------------------------
 
@@ -222,23 +239,13 @@ class Trainer:
                 self.ema.step(self.parameters)
 
     def _loss(self, number: int) -> Tensor:
-        """Loss of batch ``number``: everything random in it follows from (seed, rank, number)."""
-        config, device = self.config, self.accelerator.device
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        bucket, chosen = bucket_batches(
-            list(map(len, self.examples)), config.train.batch_size, number, config.seed, rank, world
-        )
-        generator = generator_for("noise", config.seed, rank, number)
-        torch.manual_seed(generator.initial_seed())  # for dropout layers, which know no generator
-        clean = self.examples[bucket].images.draw(chosen, generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        places = self.base.noising.draw(len(chosen), generator)
-        condition = self.examples[bucket].condition(self.base, chosen)
-        if self.null is not None:
-            condition = drop_condition(condition, self.null, config.train.class_dropout, generator)
-        condition = move(condition, device, self.base.dtype)
-        tensors = (clean.to(device), condition, noise.to(device), places.to(device))
-        return denoising_loss(self.base, self.network, *tensors, config.train.min_snr_gamma)
+        device = self.accelerator.device
+        batch = self.objective.batch(number, self.accelerator.process_index, self.accelerator.num_processes)
+        condition = move(batch.condition, device, self.base.dtype)
+        clean, noise, places = (tensor.to(device) for tensor in (batch.clean, batch.noise, batch.places))
+        weights = None if batch.weights is None else batch.weights.to(device)
+        gamma = self.config.train.min_snr_gamma
+        return denoising_loss(self.base, self.network, clean, condition, noise, places, gamma, weights)
 
     # --- measuring ------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ..errors import ConfigError, nearest
 from ..models.base import Base
 from ..models.build import build_base
 from ..models.families.family import Family
+from ..models.noising import FlowMatching
 from ..models.storage import load_base, network_family
 from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
@@ -66,9 +67,10 @@ def resolve(config: RunConfig) -> RunConfig:
 def adapter_settings(config: RunConfig, family: Family) -> SuperLoRAConfig:
     """The settings of a run's adapter, with the family's targets where nobody named any."""
     settings = config.adapter
-    if "targets" in settings.model_fields_set or settings.targets == family.targets:
+    wanted = (*family.targets, *(family.text_targets if config.base.text_encoders else ()))
+    if "targets" in settings.model_fields_set or settings.targets == wanted:
         return settings
-    return settings.model_copy(update={"targets": family.targets})
+    return settings.model_copy(update={"targets": wanted})
 
 
 def load_or_build_base(config: RunConfig) -> Base:
@@ -145,9 +147,49 @@ def _check_trackers(names: list[str]) -> None:
             raise ConfigError(faults=[("log.trackers", f"got {name!r}, which is not installed here.")])
 
 
-def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+def refuse_what_does_not_fit(config: RunConfig, base: Base) -> None:
+    """Raise ConfigError for settings of training that the base cannot have."""
+    faults = []
+    if config.train.min_snr_gamma is not None and isinstance(base.noising, FlowMatching):
+        faults.append(
+            ("train.min_snr_gamma", f"base {base.name!r} learns flow matching, which has no such weights.")
+        )
+    if config.train.compile and base.adapts_text:
+        faults.append(
+            ("train.compile", "does not go with base.text_encoders, whose prompts are encoded in each step.")
+        )
+    if config.method == "full" and base.dtype != torch.float32:
+        faults.append(
+            (
+                "base.precision",
+                f"method full trains the base's own weights; {base.dtype} is too coarse, use fp32.",
+            )
+        )
+    if faults:
+        raise ConfigError(faults=faults)
+
+
+def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of the settings.
+
+    Raises:
+        ConfigError: for adamw8bit without bitsandbytes.
+    """
     settings = config.train
+    if settings.optimizer == "adamw8bit":
+        return _adamw_8bit(config, parameters)
     return adamw(parameters, config.learning_rate, settings.betas, settings.weight_decay)
+
+
+def _adamw_8bit(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        text = f"got 'adamw8bit', which needs bitsandbytes ({error}): pip install bitsandbytes, or use adamw."
+        raise ConfigError(faults=[("train.optimizer", text)]) from error
+    settings = config.train
+    rate, decay = config.learning_rate, settings.weight_decay
+    return AdamW8bit(parameters, lr=rate, betas=settings.betas, weight_decay=decay)
 
 
 def adamw(

@@ -14,7 +14,7 @@ from tiny import NAMES, UNET, ZERO_SNR, write_base
 from superlora_diffusion import load_adapter
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
-from superlora_diffusion.training import loop
+from superlora_diffusion.training import loop, objective
 from superlora_diffusion.training.plan import describe_plan
 
 
@@ -177,14 +177,14 @@ def test_classes_are_dropped_at_the_configs_rate_and_only_in_training(config, tr
 
 def test_every_epoch_trains_each_image_once(config, train, monkeypatch):
     seen = []
-    real = loop.bucket_batches
+    real = objective.bucket_batches
 
     def noted(*arguments):
         bucket, chosen = real(*arguments)
         seen.extend(chosen.tolist())
         return bucket, chosen
 
-    monkeypatch.setattr(loop, "bucket_batches", noted)
+    monkeypatch.setattr(objective, "bucket_batches", noted)
     train(config(train={"steps": 37, "batch_size": 2, "gradient_accumulation": 2}))
     assert len(seen) == 4 * 37
     assert all(sorted(seen[start : start + 37]) == list(range(37)) for start in range(0, 148, 37))

@@ -38,6 +38,8 @@ class Family(ABC):
     conditioning: ClassVar[Literal["class", "text"]] = "class"
     targets: ClassVar[tuple[str, ...]] = ("to_q", "to_v")
     """What an adapter adapts where its settings do not say."""
+    text_targets: ClassVar[tuple[str, ...]] = ()
+    """Those in the text encoders, where they are adapted, too."""
     sampling: ClassVar[MappingProxyType[str, Any]] = MappingProxyType({"steps": 10, "guidance_scale": 1.5})
     """How images are drawn where nobody says."""
 

@@ -19,6 +19,7 @@ class TextConditional(Family):
     pipeline: ClassVar[str]
     """The pipeline of diffusers whose ``encode_prompt`` is used, made of its text parts alone."""
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    text_targets = ("q_proj", "v_proj")
 
     @property
     def text_parts(self) -> tuple[str, ...]:
