@@ -16,6 +16,7 @@ EXTRA_NOTES = {
     "dev": "tests and style checks of the project itself",
     "docs": "building these documents as a site: make docs",
     "peers": "other methods to compare with: method=peft, method=lycoris",
+    "8bit": "AdamW with its state in 8 bits: train.optimizer=adamw8bit",
     "ray": "sweeps on a cluster: superlora-diff sweep --runner ray",
     "tensorboard": "curves in TensorBoard: log.trackers=[tensorboard]",
 }

@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import BaseModelError, nearest
 from .build import build_unet
 from .config import EMBEDDED_BASE, BaseSettings
+from .families import family_of_network
 from .parts import read_json
 from .storage import ASSETS
 
@@ -35,7 +36,28 @@ def network_on_meta(base: BaseSettings) -> nn.Module:
     with torch.device("meta"):
         if base.build is not None:
             return build_unet(base.build, base.build.class_names or ())
-        return _from_config(find_network_config(str(base.path), base.revision))
+        path = find_network_config(str(base.path), base.revision)
+        denoiser = _from_config(path)
+        return _with_encoders(denoiser, path, base) if base.text_encoders else denoiser
+
+
+def _with_encoders(denoiser: nn.Module, path: Path, base: BaseSettings) -> nn.Module:
+    """Denoiser and text encoders, called as in the pipeline."""
+    family = family_of_network(dict(denoiser.config), str(path))
+    parts = {family.part: denoiser}
+    for name in getattr(family, "encoders", ()):
+        beside, local = path.parent.parent / name / CONFIG, Path(str(base.path)).expanduser().exists()
+        found = beside if local else _try_hub(str(base.path), f"{name}/{CONFIG}", base.revision)[0]
+        if found is not None and found.is_file():
+            parts[name] = _text_encoder(found)
+    return nn.ModuleDict(parts)
+
+
+def _text_encoder(path: Path) -> nn.Module:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(path.parent)
+    return getattr(transformers, config.architectures[0])._from_config(config)
 
 
 def find_network_config(source: str, revision: str | None = None) -> Path:

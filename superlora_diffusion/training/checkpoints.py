@@ -74,18 +74,29 @@ def explain_broken(path: Path) -> Iterator[None]:
 
 
 def pack_optimizer(state: dict[str, Any]) -> Tensors:
-    """An optimiser's per-parameter state as flat tensors "index.name"."""
+    """An optimiser's per-parameter state as flat tensors "index.name", or "index.group.name" where it is nested."""
     flat = {}
     for index, values in state["state"].items():
         for name, value in values.items():
-            flat[f"{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+            if not isinstance(value, dict):
+                flat[f"{index}.{name}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+                continue
+            for (
+                key,
+                part,
+            ) in value.items():  # copies: some are shared by all parameters, which a file cannot hold
+                flat[f"{index}.{name}.{key}"] = torch.as_tensor(part).clone()
     return flat
 
 
 def unpack_optimizer(flat: Tensors, current: dict[str, Any]) -> dict[str, Any]:
     """The inverse of :func:`pack_optimizer`, with the parameter groups of the ``current`` state."""
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        index, *groups, name = key.split(".")
+        place = state.setdefault(int(index), {})
+        for group in groups:
+            place = place.setdefault(group, {})
+        # Whole numbers alone were plain ones; the steps that torch counts are floating-point tensors.
+        place[name] = value.item() if value.dtype == torch.int64 and value.dim() == 0 else value
     return {"state": state, "param_groups": current["param_groups"]}

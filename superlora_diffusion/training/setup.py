@@ -185,7 +185,8 @@ def _adamw_8bit(config: RunConfig, parameters: list[nn.Parameter]) -> torch.opti
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
-        text = f"got 'adamw8bit', which needs bitsandbytes ({error}): pip install bitsandbytes, or use adamw."
+        how = "pip install 'superlora-diffusion[8bit]', or use adamw"
+        text = f"got 'adamw8bit', which needs bitsandbytes ({error}): {how}."
         raise ConfigError(faults=[("train.optimizer", text)]) from error
     settings = config.train
     rate, decay = config.learning_rate, settings.weight_decay
