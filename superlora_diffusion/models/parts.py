@@ -74,6 +74,7 @@ class Parts:
             import diffusers
 
             loader = getattr(diffusers, kind)
+            self._require(wanted)
             absent = {name: None for name in _parts_of(loader) if name not in wanted or not self.has(name)}
             made = self._loading(
                 kind, lambda: loader.from_pretrained(self.folder, variant=self.variant, **absent)
@@ -83,6 +84,13 @@ class Parts:
                     part.requires_grad_(False).eval()
             self._loaded[kind] = made
         return self._loaded[kind]
+
+    def _require(self, names: Sequence[str]) -> None:
+        for name in names:
+            if self.has(name) and not (self.folder / name).is_dir():
+                raise BaseModelError(
+                    f"{self.folder} has no {name}/, which its {INDEX} names; copy or download the whole pipeline."
+                )
 
     def _loading(self, name: str, load: Any) -> Any:
         try:
