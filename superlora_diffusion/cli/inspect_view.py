@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,9 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..report.metrics import METRICS
 from .params_view import make_console, plain_table, print_indented
 
 if TYPE_CHECKING:
+    from ..runs.history import History
     from ..runs.inspection import Inspection, TargetRoutes
 
 _ASKED_FOR = {
@@ -38,10 +40,17 @@ def print_inspection(found: Inspection) -> None:
         grid.add_row(Text(name), Text(text))
     console.print(Padding(grid, (0, 0, 0, 2)))
     console.print()
+    if found.history is not None and found.history.scores:
+        _print_scores(console, found.history.scores)
     if found.targets is None:
         console.print(Text(_PEER))
     else:
         _print_routes(console, found.targets)
+
+
+def print_hint() -> None:
+    """What else there is to see."""
+    make_console().print(Text("Norms and ranks of its updates, target by target: --measure", "dim"))
 
 
 def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -57,9 +66,42 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
         share = f", {100 * found.parameters / targets.weights:.3g} % of N"
     yield "parameters", f"{found.parameters:,} numbers train{share}"
     yield "on disk", ", ".join(f"{size:,} bytes of {name}" for name, size in found.files.items())
+    yield "sha256", f"{found.sha256} of its weights"
+    if found.library is not None:
+        yield "written by", f"superlora-diffusion {found.library}"
     trained = ", ".join(filter(None, [_join(found.training), _join({"data": found.data.get("name")})]))
     if trained:
         yield "training", trained
+    if found.history is not None:
+        yield from _told_by_the_run(found.history)
+
+
+def _told_by_the_run(history: History) -> Iterator[tuple[str, str]]:
+    yield "run", str(history.folder)
+    if history.training:
+        yield "", _join(history.training)
+    if history.outcome:
+        yield "outcome", _join({name: _rounded(value) for name, value in history.outcome.items()})
+    for problem in history.problems:
+        yield "note", problem
+
+
+def _rounded(value: Any) -> Any:
+    return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def _print_scores(console: Console, scores: Sequence[dict[str, Any]]) -> None:
+    """A row a record. Records that were measured otherwise stand beside each other with how."""
+    measured = [metric for metric in METRICS if any(metric.key in record for record in scores)]
+    columns = [("scores of", "left"), ("parameters", "right")]
+    columns += [(metric.short, "right") for metric in measured]
+    table = plain_table(*columns, ("images", "right"), ("extractor", "left"))
+    for record in scores:
+        cells = [str(record.get("name", "")), f"{record['parameters']:,}"]
+        cells += [metric.write(record[metric.key]) if metric.key in record else "" for metric in measured]
+        table.add_row(*map(Text, (*cells, str(record.get("n", "")), str(record.get("extractor", "")))))
+    console.print(table)
+    console.print()
 
 
 def _join(values: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""``inspect``: what an adapter's folder says of it. No network is loaded, no weight is read."""
+"""``inspect``: what an adapter's folder and its run say of it. No network is loaded."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import operator
 from collections import Counter
@@ -19,6 +20,7 @@ from ..errors import AdapterError, RunError
 from ..peers.storage import is_peer
 from .family import adapter_family
 from .folder import RunFolder
+from .history import History, find_run, read_history
 from .source import download_published
 
 
@@ -117,17 +119,24 @@ class Inspection(NamedTuple):
     data: dict[str, Any]
     files: dict[str, int]
     """Bytes of each file of the adapter."""
+    sha256: str
+    """Of the file of its weights."""
+    library: str | None
+    """The version of this library that wrote it."""
+    history: History | None
+    """What its run says; None for an adapter that lies in none."""
     targets: TargetRoutes | None
     """None for a peer."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         targets = None if self.targets is None else self.targets.as_dict()
-        return {**self._asdict(), "folder": str(self.folder), "targets": targets}
+        history = None if self.history is None else self.history.as_dict()
+        return {**self._asdict(), "folder": str(self.folder), "targets": targets, "history": history}
 
 
 def inspect_adapter(path: str | Path) -> Inspection:
-    """Read an adapter's folder.
+    """Read an adapter's folder, and what its run says where it lies in one.
 
     Args:
         path: an adapter folder, a finished run folder, or a hub id.
@@ -148,8 +157,18 @@ def inspect_adapter(path: str | Path) -> Inspection:
         training, data = (_mapping({key: {}, **described}, key) for key in ("training", "data"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a ConfigError is a ValueError
         raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
-    files = _sizes(folder)
-    return Inspection(folder=folder, base=base, training=training, data=data, files=files, **parts)
+    files, sha256, run = _sizes(folder), _sha256(folder / WEIGHTS), find_run(folder)
+    return Inspection(
+        folder=folder,
+        base=base,
+        training=training,
+        data=data,
+        files=files,
+        sha256=sha256,
+        library=described.get("library_version"),
+        history=None if run is None else read_history(run, folder, sha256),
+        **parts,
+    )
 
 
 def find_adapter(path: str | Path) -> Path:
@@ -277,3 +296,8 @@ def _sizes(folder: Path) -> dict[str, int]:
         raise AdapterError(f"{folder} is incomplete: it has no {WEIGHTS}.")
     paths = [folder / name for name in FILES]
     return {path.name: path.stat().st_size for path in paths if path.is_file()}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
