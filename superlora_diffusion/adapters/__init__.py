@@ -16,6 +16,7 @@ _HOMES = {
     "Target": "naming",
     "attach": "attaching",
     "count_parameters": "plan",
+    "deltas_of_folder": "deltas",
     "find_targets": "targets",
     "load_adapter": "storage",
 }
@@ -28,6 +29,7 @@ __all__ = [
     "Target",
     "attach",
     "count_parameters",
+    "deltas_of_folder",
     "find_targets",
     "load_adapter",
 ]
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .attaching import attach
     from .bank import AdapterBank
     from .config import SuperLoRAConfig
+    from .deltas import deltas_of_folder
     from .module import SuperLoRA
     from .naming import Target
     from .plan import count_parameters

@@ -63,7 +63,7 @@ def iterate_deltas(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
     check_numbers(expected, numbers, folder / WEIGHTS)
     tensors = {name: value.float() for name, value in numbers.items()}
     arrays = _arrays(stored, plan, folder)
-    scale = stored.config.scale * stored.run_scale
+    scale = stored.config.scale * _run_scale(stored, folder)
     for unit in make_units(plan, [torch.Size(shape) for shape in stored.shapes]):
         settings = Settings(unit, arrays, stored.config.projection, scale, None)
         with torch.no_grad():
@@ -83,6 +83,13 @@ def _plan(stored: Stored, folder: Path) -> AdapterPlan:
         return make_plan(stored.config, stored.targets)
     except ConfigError as error:
         raise AdapterError(f"{folder / CONFIG} is broken: {error}") from error
+
+
+def _run_scale(stored: Stored, folder: Path) -> float:
+    scale = stored.run_scale
+    if not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise AdapterError(f"{folder / CONFIG} is broken: run_scale {scale!r} is not a finite number.")
+    return scale
 
 
 def _arrays(stored: Stored, plan: AdapterPlan, folder: Path) -> list[Arrays]:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """A weight (out, ...) as an fp64 matrix (out, rest)."""
-    return weight.detach().double().reshape(weight.shape[0], -1)
+    """A weight (out, ...) as an fp64 matrix (out, rest); a vector is one column."""
+    return weight.detach().double().reshape(weight.shape[0] if weight.dim() else 1, -1)
 
 
 def norm_ratio(norm: float, reference: float) -> float | None:

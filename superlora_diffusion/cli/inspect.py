@@ -62,23 +62,22 @@ def inspect(
     from ..runs.inspection import inspect_adapter
     from .inspect_view import print_hint, print_inspection
 
-    found, shown = inspect_adapter(source), not (as_json or quiet)
-    if shown:  # before the base is loaded, which may take long
+    found, measured = inspect_adapter(source), bool(measure or base or out)
+    told = found.as_dict()
+    if not as_json:  # before the base is loaded, which may take long
         print_inspection(found)
-    if not (measure or base or out):
-        print_json(found.as_dict()) if as_json else shown and print_hint()
-        return
-    measures = _measure(source, found, base, quiet)
-    told = {**found.as_dict(), "measures": measures.as_dict()}
-    written = [] if out is None else _write(out, told, found, measures)
+    if measured:
+        measures = _measure(source, found, base, quiet)
+        told["measures"] = measures.as_dict()
+        written = [] if out is None else _write(out, told, found, measures)
     if as_json:
         print_json(told)
-    elif shown:
+    elif measured:
         from .measures_view import print_measures
 
-        print_measures(measures, all_rows)
-        for path in written:
-            typer.echo(path)
+        print_measures(measures, written, all_rows)
+    else:
+        print_hint()
 
 
 def _measure(source: str, found: Inspection, base: str | None, quiet: bool) -> Measures:

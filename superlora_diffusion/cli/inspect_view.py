@@ -41,7 +41,7 @@ def print_inspection(found: Inspection) -> None:
     console.print(Padding(grid, (0, 0, 0, 2)))
     console.print()
     if found.history is not None and found.history.scores:
-        _print_scores(console, found.history.scores)
+        print_scores(console, found.history.scores)
     if found.targets is None:
         console.print(Text(_PEER))
     else:
@@ -55,7 +55,7 @@ def print_hint() -> None:
 
 def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "method", found.method
-    yield "settings", _join(found.settings) or "all at their defaults"
+    yield "settings", join_values(found.settings) or "all at their defaults"
     if found.scale is not None and found.scale != 1:
         yield "scale", f"{found.scale:g} (the settings' times the run-time one)"
     yield "base", "not told" if found.base is None else str(found.base)
@@ -69,7 +69,9 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "sha256", f"{found.sha256} of its weights"
     if found.library is not None:
         yield "written by", f"superlora-diffusion {found.library}"
-    trained = ", ".join(filter(None, [_join(found.training), _join({"data": found.data.get("name")})]))
+    trained = ", ".join(
+        filter(None, [join_values(found.training), join_values({"data": found.data.get("name")})])
+    )
     if trained:
         yield "training", trained
     if found.history is not None:
@@ -79,9 +81,9 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
 def _told_by_the_run(history: History) -> Iterator[tuple[str, str]]:
     yield "run", str(history.folder)
     if history.training:
-        yield "", _join(history.training)
+        yield "", join_values(history.training)
     if history.outcome:
-        yield "outcome", _join({name: _rounded(value) for name, value in history.outcome.items()})
+        yield "outcome", join_values({name: _rounded(value) for name, value in history.outcome.items()})
     for problem in history.problems:
         yield "note", problem
 
@@ -90,10 +92,10 @@ def _rounded(value: Any) -> Any:
     return f"{value:.5g}" if isinstance(value, float) else value
 
 
-def _print_scores(console: Console, scores: Sequence[dict[str, Any]]) -> None:
-    """A row a record. Records that were measured otherwise stand beside each other with how."""
+def print_scores(console: Console, scores: Sequence[dict[str, Any]], heading: str = "scores of") -> None:
+    """A row a record, with how it was measured."""
     measured = [metric for metric in METRICS if any(metric.key in record for record in scores)]
-    columns = [("scores of", "left"), ("parameters", "right")]
+    columns = [(heading, "left"), ("parameters", "right")]
     columns += [(metric.short, "right") for metric in measured]
     table = plain_table(*columns, ("images", "right"), ("extractor", "left"))
     for record in scores:
@@ -104,16 +106,17 @@ def _print_scores(console: Console, scores: Sequence[dict[str, Any]]) -> None:
     console.print()
 
 
-def _join(values: Mapping[str, Any]) -> str:
+def join_values(values: Mapping[str, Any]) -> str:
     """``learning_rate 0.02, targets [to_q, to_v]``: names and values that are there."""
-    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items() if value is not None)
+    return ", ".join(f"{key} {plain_value(value)}" for key, value in values.items() if value is not None)
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
+    """A value as it stands in a config."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(plain_value, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {plain_value(item)}" for key, item in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -13,6 +13,7 @@ from .. import __version__
 from . import (
     cache,
     configs,
+    diff,
     doctor,
     eval_is,
     export,
@@ -44,6 +45,7 @@ eval_is.register(app)
 sweep.register(app)
 params.register(app)
 inspect.register(app)
+diff.register(app)
 merge.register(app)
 export.register(app)
 import_.register(app)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from .params_view import make_console, plain_table, print_indented
@@ -22,33 +25,52 @@ _LEGEND = (
 _NOT_FINITE = "not finite"
 
 
-def print_measures(measures: Measures, all_rows: bool) -> None:
-    """The table of an adapter's updates, their sum, and what the columns mean."""
+def print_measures(measures: Measures, written: Sequence[Path], all_rows: bool) -> None:
+    """The table of an adapter's updates, their sum, what the columns mean, and the files that were written."""
     console = make_console()
+    _print_table(console, measures, all_rows)
+    for path in written:
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def _print_table(console: Console, measures: Measures, all_rows: bool) -> None:
     console.print()
     against = "" if measures.base is None else f" against the weights of {measures.base}"
     console.print(Text(f"How large its updates are{against}:"))
     if measures.problem is not None:
         print_indented(console, f"the base's weights were not read: {measures.problem}", "yellow")
+    for why, names in by_reason(measures.left_out).items():
+        print_indented(
+            console, f"left out: {names[0]}{', ...' * (len(names) > 1)} ({len(names):,}): {why}", "yellow"
+        )
     if not measures.targets:
         return
     table = plain_table(("target", "left"), ("weight", "left"), *_columns(measures))
-    shown, left_out = shorten(measures.targets, all_rows)
-    for target in shown:
-        table.add_row(*map(Text, _cells(target, measures.base is not None)))
-        if left_out and target is shown[_HEAD - 1]:
-            table.add_row(Text(f"... {left_out:,} more: --all shows them", "dim"))
+    add_rows(table, measures.targets, lambda target: _cells(target, measures.base is not None), all_rows)
     console.print(table)
     print_indented(console, _sum(measures), "bold")
     print_indented(console, _LEGEND, "dim")
 
 
-def shorten(rows: Sequence[Row], all_rows: bool) -> tuple[Sequence[Row], int]:
-    """The first and last rows of a long list, and how many between them are left out."""
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """What was left out, by why."""
+    found: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def add_rows(table: Table, rows: Sequence[Row], cells: Callable[[Row], list[str]], all_rows: bool) -> None:
+    """A long list's first and last rows, between them a line that says how many are left out; or all of it."""
     left_out = len(rows) - _HEAD - _TAIL
-    if all_rows or left_out < 2:  # the line that says so takes a row itself
-        return rows, 0
-    return [*rows[:_HEAD], *rows[-_TAIL:]], left_out
+    if all_rows or left_out < 2:  # the line takes a row itself
+        left_out = 0
+    for row in rows[:_HEAD]:
+        table.add_row(*map(Text, cells(row)))
+    if left_out:
+        table.add_row(Text(f"... {left_out:,} more: --all shows them", "dim"))
+    for row in rows[_HEAD + left_out :]:
+        table.add_row(*map(Text, cells(row)))
 
 
 def _columns(measures: Measures) -> list[tuple[str, str]]:

@@ -122,7 +122,7 @@ def _scores(path: Path, weights: str) -> tuple[tuple[dict[str, Any], ...], list[
         return (), [f"{path} cannot be read: {_first_line(error)}"]
     ours = [entry for entry in entries if entry["parameters"] == 0 or _is_of(entry, weights)]
     others = len(entries) - len(ours)
-    told = [f"{path} holds {others} records of other weights, which are left out"] if others else []
+    told = [f"{path} also has scores of other weights ({others:,}), which are left out"] if others else []
     if all(entry["parameters"] == 0 for entry in ours):
         ours = []  # a base alone is no comparison
     return tuple({key: value for key, value in entry.items() if value is not None} for entry in ours), told

@@ -16,6 +16,7 @@ from ..adapters.low_rank import LowRank, find_low_rank, products_threshold
 from ..adapters.naming import Target
 from ..adapters.plan import make_plan
 from ..adapters.reading import CONFIG, FILES, WEIGHTS, read_adapter_config
+from ..adapters.variants import VARIANTS
 from ..errors import AdapterError, RunError
 from ..peers.storage import is_peer
 from .family import adapter_family
@@ -242,9 +243,10 @@ def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def changed_settings(config: SuperLoRAConfig) -> dict[str, Any]:
-    """The fields whose values differ from the defaults, what a variant filled included."""
-    defaults = SuperLoRAConfig().model_dump(mode="json")
-    return {key: value for key, value in config.model_dump(mode="json").items() if value != defaults[key]}
+    """The fields whose values differ from the defaults, and all that the variant fills: they make the config again."""
+    defaults, filled = SuperLoRAConfig().model_dump(mode="json"), VARIANTS.get(config.variant, {})
+    values = config.model_dump(mode="json")
+    return {key: value for key, value in values.items() if value != defaults[key] or key in filled}
 
 
 def _shape_routes(

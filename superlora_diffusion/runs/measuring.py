@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.deltas import iterate_deltas
-from ..adapters.measures import Size, as_matrix, measure, norm_ratio
+from ..adapters.measures import Size, measure, norm_ratio
 from ..adapters.naming import layer_name
-from ..adapters.storage import read_stored
-from ..errors import SuperLoRAError
-from .inspection import find_adapter
-from .source import open_source
+from .updates import open_updates
 
 if TYPE_CHECKING:
     from .heatmap import HeatMap
@@ -56,6 +52,8 @@ class Measures:
     """The base whose weights were read; None if it was not reachable."""
     problem: str | None
     """Why it was not."""
+    left_out: dict[str, str]
+    """{what a peer trains that is no update of a weight: why}."""
 
     @property
     def norm(self) -> float | None:
@@ -71,6 +69,7 @@ class Measures:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told = {"base": self.base, "problem": self.problem, "norm": self.norm, "ratio": self.ratio}
+        told["left_out"] = self.left_out
         return {**told, "targets": [target.as_dict() for target in self.targets]}
 
 
@@ -100,7 +99,7 @@ def _joint(norms: Iterable[float | None]) -> float | None:
 def measure_adapter(
     path: str | Path, base: str | None = None, on_target: Callable[[], None] = lambda: None
 ) -> Measures:
-    """Measure every update of a SuperLoRA adapter.
+    """Measure every update of an adapter.
 
     Args:
         path: an adapter folder, or a finished run folder.
@@ -108,35 +107,22 @@ def measure_adapter(
         on_target: called after each target.
 
     Raises:
-        AdapterError: for a folder without a SuperLoRA adapter, or one that is broken or incomplete.
+        AdapterError: for a folder without an adapter, or one that is broken or incomplete.
         BaseModelError: for a ``base`` that cannot be loaded.
     """
-    folder = find_adapter(path)
-    stored = read_stored(folder)
-    norms, found, problem = _weight_norms(str(path), [target.name for target in stored.targets], base)
-    sizes = {}
-    for name, delta in iterate_deltas(folder):
-        sizes[name] = measure(delta)
+    updates = open_updates(path, base)
+    measured = {}
+    for name, delta in updates.deltas:
+        layer, kind = place_of(name, updates.patterns)
+        norm = updates.weight_norms.get(name)
+        measured[name] = Measured(name, layer, kind, tuple(delta.shape), measure(delta), norm)
         on_target()
-    measured = []
-    for target, shape in zip(stored.targets, stored.shapes, strict=True):
-        layer = layer_name(target.name, stored.config.targets)
-        kind = target.name[len(layer) :].removeprefix(".")
-        size = sizes[target.name]
-        measured.append(Measured(target.name, layer, kind, shape, size, norms.get(target.name)))
-    return Measures(tuple(measured), found, problem)
+    return Measures(
+        tuple(measured[name] for name in updates.names), updates.base, updates.problem, dict(updates.left_out)
+    )
 
 
-def _weight_norms(
-    path: str, names: list[str], base: str | None
-) -> tuple[dict[str, float], str | None, str | None]:
-    """||W||_F by name and the base's name; or nothing, and why."""
-    try:
-        source = open_source(path, base)
-    except SuperLoRAError as error:
-        if base is not None:
-            raise
-        return {}, None, str(error)
-    network = source.base.network
-    norms = {name: float(as_matrix(network.get_submodule(name).weight).norm()) for name in names}
-    return norms, source.base.name, None
+def place_of(name: str, patterns: Sequence[str]) -> tuple[str, str]:
+    """The module a target is in and what it is called there, by the pattern it matched or else its last component."""
+    layer = layer_name(name, [*patterns, name.rpartition(".")[2]])
+    return layer, name[len(layer) :].removeprefix(".")
