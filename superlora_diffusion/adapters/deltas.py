@@ -13,9 +13,8 @@ from ..errors import AdapterError, ConfigError
 from .autograd import Settings, generate_unit
 from .plan import AdapterPlan, make_plan
 from .projection import Arrays, draw_arrays
+from .reading import CONFIG, WEIGHTS
 from .storage import (
-    CONFIG,
-    WEIGHTS,
     Stored,
     check_arrays,
     check_numbers,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .common import print_json, set_verbosity
 from .params_view import make_console, plain_table, print_indented
 
 if TYPE_CHECKING:
+    from ..runs.inspection import Inspection
     from ..runs.measuring import Measured, Measures
 
 Row = TypeVar("Row")
@@ -23,6 +25,58 @@ _LEGEND = (
     "rounding."
 )
 _NOT_FINITE = "not finite"
+
+
+def show_measures(
+    source: str,
+    found: Inspection,
+    base: str | None,
+    out: Path | None,
+    every: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure an adapter, write what was asked for, and print the table or (with what its folder says) JSON.
+
+    Args:
+        source: the adapter, as it was given.
+        found: what its folder says.
+        base: another base than it names.
+        out: a folder for the heat map and the JSON.
+        every: whether to print all rows, however many.
+        as_json: whether to print JSON, which holds them all.
+        quiet: whether to show no progress.
+
+    Raises:
+        AdapterError, BaseModelError: as :func:`superlora_diffusion.runs.measuring.measure_adapter`.
+    """
+    set_verbosity(False)
+    from ..progress import Reporter
+    from ..runs.measuring import measure_adapter
+
+    total = 0 if found.targets is None else found.targets.count
+    with Reporter("measure", total, "matrix", quiet=quiet) as reporter:
+        measures = measure_adapter(source, base, reporter.advance)
+    told = {**found.as_dict(), "measures": measures.as_dict()}
+    written = [] if out is None else _write(out, told, found, measures)
+    if as_json:
+        print_json(told)
+    else:
+        print_measures(measures, written, every)
+
+
+def _write(out: Path, told: dict[str, Any], found: Inspection, measures: Measures) -> list[Path]:
+    from ..files import write_json
+    from ..runs.heatmap import save_heat_map
+    from ..runs.measuring import heat_map_of
+
+    written = [out / "inspection.json"]
+    write_json(written[0], told)
+    if measures.targets:
+        written.append(out / "heatmap.png")
+        title = "/".join(found.folder.resolve().parts[-2:])
+        save_heat_map(heat_map_of(measures, f"{found.name}: {title}"), written[1])
+    return written
 
 
 def print_measures(measures: Measures, written: Sequence[Path], all_rows: bool) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.fingerprint import fingerprints_agree
 from ..adapters.measures import Closeness, as_matrix, compare, cosine, relative_distance
-from ..adapters.storage import read_adapter_config
+from ..adapters.reading import read_adapter_config
 from .inspection import Inspection, inspect_adapter
 from .updates import Updates, open_updates
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.measures import Size, measure, norm_ratio
-from ..adapters.naming import layer_name
+from ..adapters.naming import ending_of, layer_name
 from .updates import open_updates
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def measure_adapter(
 
 
 def place_of(name: str, patterns: Sequence[str]) -> tuple[str, str]:
-    """The module a target is in and what it is called there, by the pattern it matched or else its last component."""
-    layer = layer_name(name, [*patterns, name.rpartition(".")[2]])
+    """The module a target is in and what it is called there; what no pattern took is called by its own ending."""
+    layer = layer_name(name, patterns)
+    if layer == name:
+        layer = layer_name(name, [ending_of(name)])
     return layer, name[len(layer) :].removeprefix(".")

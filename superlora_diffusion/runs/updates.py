@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..adapters.deltas import iterate_deltas
 from ..adapters.measures import as_matrix
-from ..adapters.storage import read_adapter_config, read_stored
+from ..adapters.reading import read_adapter_config
+from ..adapters.storage import read_stored
 from ..errors import SuperLoRAError
 from ..peers.storage import is_peer
 from .inspection import find_adapter
