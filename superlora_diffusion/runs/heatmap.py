@@ -130,7 +130,7 @@ def _luminance(colour: Sequence[float]) -> float:
 
 def short(value: float) -> str:
     """Few digits that fit into a cell: 0.0123, 1.20, 123, 1.2e-5."""
-    if 0 < value < 1e-2 or value >= 1e4:
+    if 0 < value < 1e-2 or value >= 1e3:
         digits, power = f"{value:.1e}".split("e")
         return f"{digits}e{int(power)}"
     return f"{value:#.3g}".rstrip(".") if value else "0"

@@ -1,4 +1,4 @@
-"""What a run folder says of how its adapter was trained and how it scored. Whatever is missing is left out."""
+"""What a run says of how its adapter was trained and how it scored. Whatever is missing is left out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from ..errors import SuperLoRAError
 from .config import RunConfig
 from .folder import RunFolder
+from .published import RUN_CONFIG, read_published
 
 
 class History(NamedTuple):
-    """Of one run, or of its best step."""
+    """Of one run, of its best step, or what of a run was published with its adapter."""
 
     folder: Path
     training: dict[str, Any]
@@ -30,6 +31,23 @@ class History(NamedTuple):
         """For JSON."""
         lists = {"scores": list(self.scores), "problems": list(self.problems)}
         return {**self._asdict(), "folder": str(self.folder), **lists}
+
+
+def history_of(adapter: Path, weights: str) -> History | None:
+    """What is known of an adapter's run; None for one that lies by itself.
+
+    Args:
+        adapter: its folder.
+        weights: sha256 of its weights, by which scores are told from those of other weights.
+    """
+    run = find_run(adapter)
+    if run is not None:
+        return read_history(run, adapter, weights)
+    try:
+        published = read_published(adapter)
+    except (SuperLoRAError, OSError, UnicodeDecodeError) as error:
+        return History(adapter, {}, {}, (), (f"{adapter / RUN_CONFIG} cannot be read: {_first_line(error)}",))
+    return None if published is None else History(adapter, _training(published), {}, (), ())
 
 
 def find_run(adapter: Path) -> RunFolder | None:
@@ -61,19 +79,10 @@ def read_history(run: RunFolder, adapter: Path, weights: str) -> History:
 
 
 def _training(config: RunConfig) -> dict[str, Any]:
-    names = (
-        "steps",
-        "batch_size",
-        "gradient_accumulation",
-        "lr_schedule",
-        "warmup_steps",
-        "weight_decay",
-        "class_dropout",
-        "ema_decay",
-        "mixed_precision",
-    )
-    train = config.train.model_dump(mode="json", include=set(names))
-    return {"learning_rate": config.learning_rate, **{name: train[name] for name in names if name in train}}
+    """The section ``train``, without what is off or not given."""
+    train = config.train.model_dump(mode="json")
+    given = {name: value for name, value in train.items() if value is not None and value is not False}
+    return {"learning_rate": config.learning_rate, **given}
 
 
 def _outcome(metrics: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..errors import AdapterError, RunError
 from ..peers.storage import is_peer
 from .family import adapter_family
 from .folder import RunFolder
-from .history import History, find_run, read_history
+from .history import History, history_of
 from .source import download_published
 
 
@@ -158,7 +158,7 @@ def inspect_adapter(path: str | Path) -> Inspection:
         training, data = (_mapping({key: {}, **described}, key) for key in ("training", "data"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a ConfigError is a ValueError
         raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
-    files, sha256, run = _sizes(folder), _sha256(folder / WEIGHTS), find_run(folder)
+    files, sha256 = _sizes(folder), _sha256(folder / WEIGHTS)
     return Inspection(
         folder=folder,
         base=base,
@@ -167,7 +167,7 @@ def inspect_adapter(path: str | Path) -> Inspection:
         files=files,
         sha256=sha256,
         library=described.get("library_version"),
-        history=None if run is None else read_history(run, folder, sha256),
+        history=history_of(folder, sha256),
         **parts,
     )
 
