@@ -85,7 +85,8 @@ def _of_peer(source: Source) -> Updates:
     peer: Peer = source.adapter
     deltas, weights, left_out = peer_deltas(peer)
     order = {name: place for place, name in enumerate(peer.before.parameters)}
-    names = sorted(deltas, key=lambda name: order.get(name, order.get(f"{name}.weight")))
+    last = len(order)
+    names = sorted(deltas, key=lambda name: order.get(name, order.get(f"{name}.weight", last)))
     norms = {name: float(as_matrix(weight).norm()) for name, weight in weights.items()}
     patterns = tuple(peer.settings.get("targets", ()))
     return Updates(names, deltas.items(), patterns, norms, source.base.name, None, left_out)
