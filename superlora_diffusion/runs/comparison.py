@@ -144,16 +144,16 @@ def _problems(told: tuple[Inspection, Inspection], updates: tuple[Updates, Updat
 
 
 def differing_settings(one: Inspection, two: Inspection) -> dict[str, tuple[Any, Any]]:
-    """{name: values of both} of the settings that differ, defaults filled in where both are SuperLoRA's."""
-    first, second = ((found.settings if found.targets is None else _full(found)) for found in (one, two))
+    """{name: values of both} of the settings that differ; a SuperLoRA adapter's defaults count as its values."""
+    first, second = _full(one), _full(two)
     names = dict.fromkeys([*one.settings, *two.settings])
-    if (one.targets is None) != (two.targets is None):
-        first, second = one.settings, two.settings
     pairs = {name: (first.get(name), second.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _full(found: Inspection) -> dict[str, Any]:
+    if found.targets is None:  # a peer, which says all
+        return found.settings
     return SuperLoRAConfig(**found.settings).model_dump(mode="json")
 
 
