@@ -338,7 +338,7 @@ from typer.testing import CliRunner
 from superlora_diffusion.cli.main import app
 for words in [], ["train"], ["sample"], ["eval-is"], ["params"], ["inspect"], ["configs"], ["configs", "ls"], \
         ["configs", "cp"], ["extractor"], ["extractor", "train"], ["cache"], ["cache", "ls"], ["cache", "clear"], \
-        ["doctor"], ["push"]:
+        ["doctor"], ["push"], ["diff"]:
     result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == 0, words
     example = "superlora-diff " + " ".join(words[:1])
