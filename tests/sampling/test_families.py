@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.dit import pipeline_dit
 from families import LATENT, TEXT
 from pipelines import load_pipeline, write_pipeline
@@ -15,6 +15,7 @@ from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
 from superlora_diffusion.sampling.config import SamplingSettings
 from superlora_diffusion.sampling.producer import generate, image_generator
+from superlora_diffusion.sampling.schedulers import make_scheduler
 
 PROMPTS = ["a red dot", "dog"]
 
@@ -83,6 +84,10 @@ def test_flow_matching_has_several_samplers_that_meet_at_many_steps(folders, sam
         for name in (sampler, "euler")
     )
     assert np.abs(drawn - reference).mean() < 2 and reference.std() > 10
+    shifted = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    sigmas = make_scheduler(sampler, shifted, 4).sigmas
+    plain = make_scheduler(sampler, FlowMatchEulerDiscreteScheduler(), 4).sigmas
+    torch.testing.assert_close(sigmas, 3 * plain / (1 + 2 * plain), rtol=0.02, atol=0.01)
 
 
 def test_what_flow_matching_lacks_is_said(folders):

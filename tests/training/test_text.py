@@ -50,6 +50,10 @@ def test_text_encoders_learn_with_the_denoiser(folders, kind, tmp_path):
     described = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
     parts = {target["name"].split(".")[0] for target in described["targets"]}
     wanted = {"text_encoder"} | ({"text_encoder_2"} if kind != "sd" else set())
+    ends = {target["name"].rsplit(".", 1)[-1] for target in described["targets"]}
+    assert ends == {"to_q", "to_v", "q_proj", "v_proj"} | (
+        {"add_q_proj", "add_v_proj"} if kind == "sd3" else set()
+    )
     assert parts == wanted | {"transformer" if kind == "sd3" else "unet"}
     source = open_source(str(tmp_path / "run"))
     deltas = source.adapter.deltas()
@@ -131,6 +135,7 @@ def test_the_prior_is_drawn_once_by_the_untouched_base(folders, tmp_path):
     train(config, "cpu", quiet=True)
     after = {file.name: file.stat().st_mtime_ns for file in files}
     assert {name for name in times if after[name] != times[name]} == {"00002.png"}
+    assert np.array_equal(np.asarray(Image.open(files[2])), wanted[2])
 
 
 def test_the_priors_weight_is_that_of_its_mean_loss(folders, tmp_path, monkeypatch):
