@@ -31,6 +31,9 @@ def load(folder: Path, **settings: Any) -> Base:
 
 def write_family(kind: str, folder: Path) -> Path:
     """A tiny base whose latents have about the spread that networks expect, drawn from a narrow posterior."""
+    if kind == "unconditional":
+        save_base(make_base(classes=0), folder)
+        return folder
     if kind == "ddpm":
         base = make_base(classes=0, num_class_embeds=9)
         base.class_names, base.null_class = WORDS, 8

@@ -93,7 +93,9 @@ def train(
 def _print_plan(config, as_json: bool) -> None:
     from ..runs.loading import to_yaml
     from ..training.plan import describe_plan
+    from ..training.setup import resolve
 
+    config = resolve(config)
     plan = describe_plan(config)
     if as_json:
         print_json({"config": config.model_dump(mode="json"), **plan})

@@ -1,7 +1,8 @@
 """Latents of images, encoded once and kept in the cache folder.
 
-Images are encoded in chunks of 64 in the order they come. A chunk's file is named after the autoencoder and the chunk's
-bytes, so an entry is never out of date, and images that are added at the end leave what was encoded before in use.
+Images are encoded in chunks of 64 in the order they come. A chunk's file is named after the family, the autoencoder and
+the chunk's bytes, so an entry is never out of date, and images that are added at the end leave what was encoded before
+in use.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def cached_latents(
     Raises:
         DataError: the cache folder cannot be written.
     """
-    folder = cache_root() / FOLDER / base.parts.digest(VAE)
+    folder = (
+        cache_root() / FOLDER / f"{base.family.name}-{base.parts.digest(VAE)}"
+    )  # families scale differently
     paths, counts = [], []
     for start in range(0, len(images), _CHUNK):
         chunk = np.ascontiguousarray(images[start : start + _CHUNK])

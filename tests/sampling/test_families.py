@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +56,36 @@ def test_text_is_drawn_as_by_diffusers(folders, kind, negative):
     assert np.abs(drawn - wanted).max() <= 1 and wanted.std() > 10
     unguided = ours(folders[kind], kind, PROMPTS, guidance_scale=1.0)
     assert np.abs(unguided - wanted).max() > 3
+
+
+SHIFTS = {"shift_factor": 2.0}, {"latents_mean": [1, 0, -1, 2.0], "latents_std": [1, 2, 3, 0.5]}
+
+
+@pytest.mark.parametrize("given", SHIFTS, ids=["shift", "by-channel"])
+@pytest.mark.parametrize("kind", LATENT)
+def test_latents_are_scaled_as_by_each_familys_pipeline(folders, kind, given, tmp_path, monkeypatch):
+    """One reads a shift, one means and deviations by channel, the others neither; encoding goes the other way."""
+    shutil.copytree(folders[kind], tmp_path / "base")
+    path = tmp_path / "base" / "vae" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "scaling_factor": 2.0, **given}))
+    options = {"latents": noise(), "height": 16, "width": 16}
+    if kind == "dit":
+        monkeypatch.setattr(pipeline_dit, "randn_tensor", lambda *args, **unused: noise())
+        pipeline = load_pipeline(tmp_path / "base")
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+        images = pipeline([1, 3], guidance_scale=1.0, num_inference_steps=4, output_type="np").images
+        wanted, asked = (images * 255).round().astype(int), [1, 3]
+    else:
+        wanted, asked = theirs(tmp_path / "base", kind, guidance_scale=1.0, **options), PROMPTS
+    drawn = ours(tmp_path / "base", kind, asked, guidance_scale=1.0)
+    assert np.abs(drawn - wanted).max() <= 1 and wanted.std() > 10
+    base = load_base(BaseSettings(path=str(tmp_path / "base")))
+    pixels = torch.rand(1, 3, 16, 16, generator=image_generator(0, 0)) * 2 - 1
+    mean, std = base.family.to_latents(base, pixels)
+    shift, factor = base.family.scaling(base.parts.load("vae"))
+    raw = base.parts.load("vae").encode(pixels).latent_dist
+    torch.testing.assert_close(mean / factor + shift, raw.mean)
+    torch.testing.assert_close(std / factor, raw.std)
 
 
 @pytest.mark.parametrize("kind", TEXT)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base import Base
 from .family import Family
 
 VAE = "vae"
+Scale = float | Tensor
 
 
 class Latent(Family):
@@ -47,16 +48,17 @@ class Latent(Family):
         """Mean and deviation (B, C, h, w) of the scaled latents of images (B, 3, H, W) in [-1, 1]."""
         vae = base.parts.load(VAE)
         posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
-        shift, factor = _scaling(vae)
+        shift, factor = self.scaling(vae)
         return (posterior.mean - shift).float() * factor, posterior.std.float() * factor
 
     def decode(self, base: Base, clean: Tensor) -> Tensor:
         """Images in [-1, 1], a few at a time to bound the memory."""
         vae = base.parts.load(VAE).to(clean.device)
-        shift, factor = _scaling(vae)
+        shift, factor = self.scaling(vae)
         raw = (clean / factor + shift).to(vae.dtype)
         return torch.cat([vae.decode(part).sample for part in raw.split(8)])
 
-
-def _scaling(vae: torch.nn.Module) -> tuple[float, float]:
-    return vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
+    def scaling(self, vae: nn.Module) -> tuple[Scale, Scale]:
+        """What is taken off an autoencoder's latents, and what they are multiplied by then, as the family's pipeline
+        does it: numbers, or tensors (1, C, 1, 1)."""
+        return 0.0, vae.config.scaling_factor

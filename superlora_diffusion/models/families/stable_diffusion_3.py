@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import BaseModelError
 from ..base import Base
 from ..conditioning import Condition
-from .latents import Latent
+from .latents import Latent, Scale
 from .text import TextConditional
 
 
@@ -49,6 +49,10 @@ class StableDiffusion3(Latent, TextConditional):
             prompts, None, None, device=device, do_classifier_free_guidance=False
         )
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+    def scaling(self, vae: nn.Module) -> tuple[Scale, Scale]:
+        """Shifted, too: the families before it leave a shift_factor unread, as their pipelines do."""
+        return vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
 
     def predict(
         self, base: Base, network: nn.Module, noisy: Tensor, times: Tensor, condition: Condition

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..base import Base
 from ..conditioning import Condition
+from .latents import Scale
 from .stable_diffusion import StableDiffusion
 
 POOLED = "text_embeds"
@@ -40,6 +41,14 @@ class StableDiffusionXL(StableDiffusion):
         if negative or not base.parts.index.get("force_zeros_for_empty_prompt", True):
             return encoded
         return {name: torch.zeros_like(rows) for name, rows in encoded.items()}
+
+    def scaling(self, vae: nn.Module) -> tuple[Scale, Scale]:
+        """By channel, where the autoencoder says means and deviations of its latents."""
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        if mean is None or std is None:
+            return super().scaling(vae)
+        mean, std = (torch.tensor(values, device=vae.device).view(1, -1, 1, 1) for values in (mean, std))
+        return mean, vae.config.scaling_factor / std
 
     def predict(
         self, base: Base, network: nn.Module, noisy: Tensor, times: Tensor, condition: Condition
