@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -184,12 +185,12 @@ def write_pipeline(kind: str, folder: Path) -> Path:
     return folder
 
 
-def load_pipeline(folder: Path) -> DiffusionPipeline:
+def load_pipeline(folder: Path, **options: Any) -> DiffusionPipeline:
     """What plain diffusers makes of a folder, without its progress bar."""
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     is_sd3 = index["_class_name"] == "StableDiffusion3Pipeline"
     absent = {"text_encoder_3": None, "tokenizer_3": None} if is_sd3 else {}
-    pipeline = DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False, **absent)
+    pipeline = DiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False, **absent, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -113,7 +113,8 @@ def make_protocol(
 
 
 def load_real(base: Base, data: DataConfig) -> ImageSet:
-    """The real test images in colour, of the size that the base draws, labels as its classes."""
+    """The real test images in colour, of the size that is drawn, labels as the base's classes."""
+    size = base.size
     if base.family.is_latent:
         squares = data.model_copy(update={"buckets": False, "class_map": None})
         size = data.resolution or base.size
@@ -123,7 +124,7 @@ def load_real(base: Base, data: DataConfig) -> ImageSet:
     else:
         images = load_image_set(data, "test")
     names = base.class_names or None
-    return prepare(images, base.size, 3, base.classes, data.class_map, base_class_names=names)
+    return prepare(images, size, 3, base.classes, data.class_map, base_class_names=names)
 
 
 def prompts_for(classes: np.ndarray, labels: np.ndarray, captions: Sequence[str]) -> list[str]:

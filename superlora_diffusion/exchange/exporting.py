@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class Attached:
     name: str = "adapter"
     weights: str = ""
     """Which weights: see ``Source``."""
+    variant: str | None = None
+    """Of the files of the base's weights, such as fp16."""
 
 
 def check_request(format: str, out: Path, precision: Precision) -> None:
@@ -95,18 +97,18 @@ def open_adapter(path: str, base: str | None = None) -> Attached:
         raise AdapterError(
             f"{path} was trained by method {source.adapter.method!r}; export and merge take SuperLoRA adapters."
         )
-    folder = find_folder(source.base.name, _revision(source, base))
+    told = {} if base is not None else _base_settings(source)
+    revision, variant = told.get("revision"), told.get("variant")
+    folder = find_folder(source.base.name, revision, variant)
     name = source.base.name
-    return Attached(source.base.network, source.adapter, folder, name, source.name, source.weights)
+    return Attached(source.base.network, source.adapter, folder, name, source.name, source.weights, variant)
 
 
-def _revision(source: Source, base: str | None) -> str | None:
-    """The revision of a base on the hub that the adapter was trained on."""
-    if base is not None:
-        return None
+def _base_settings(source: Source) -> Mapping[str, Any]:
+    """How the base that the adapter was trained on is read."""
     if source.config is not None:
-        return source.config.base.revision
-    return ((read_adapter_config(source.folder).get("base") or {}).get("settings") or {}).get("revision")
+        return source.config.base.model_dump()
+    return (read_adapter_config(source.folder).get("base") or {}).get("settings") or {}
 
 
 def export_adapter(
@@ -170,5 +172,5 @@ def merge_adapter(attached: Attached, out: Path, scale: float | None = None) -> 
     if scale is not None:
         attached.adapter.set_scale(scale)
     origin = {"base": attached.base, "adapter": attached.name, "weights": attached.weights}
-    write_merged(attached.network, attached.adapter, pipeline, out, origin)
+    write_merged(attached.network, attached.adapter, pipeline, out, origin, attached.variant)
     return Export("merged", out, None)

@@ -35,7 +35,12 @@ def merged(adapter: SuperLoRA) -> Iterator[None]:
 
 
 def write_merged(
-    network: nn.Module, adapter: SuperLoRA, pipeline: Pipeline, out: Path, origin: Mapping[str, Any]
+    network: nn.Module,
+    adapter: SuperLoRA,
+    pipeline: Pipeline,
+    out: Path,
+    origin: Mapping[str, Any],
+    variant: str | None = None,
 ) -> Path:
     """Write the pipeline with merged weights; it appears whole or not at all.
 
@@ -45,6 +50,7 @@ def write_merged(
         pipeline: where all other components are copied from, as they are.
         out: the new folder.
         origin: what to note down of base and adapter.
+        variant: of the base's files, which the merged ones are named by, too, so that all are loaded alike.
 
     Raises:
         BaseModelError: if the pipeline lacks a component that its index names, or has no such network.
@@ -56,10 +62,10 @@ def write_merged(
         _copy_rest(pipeline, set(parts), partial)
         with merged(adapter):
             for part, child in parts.items():
-                child.save_pretrained(partial / part)
+                child.save_pretrained(partial / part, variant=variant)
         note = _describe(adapter, origin)
         write_json(partial / NOTE, note)
-        write_text(partial / _CARD, _card(out.name, note))
+        write_text(partial / _CARD, _card(out.name, note, variant))
 
     write_folder_atomically(out, write)
     return out
@@ -101,7 +107,8 @@ def _describe(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _card(name: str, note: Mapping[str, Any]) -> str:
+def _card(name: str, note: Mapping[str, Any], variant: str | None) -> str:
+    option = f', variant="{variant}"' if variant else ""
     settings = {key: value for key, value in note["config"].items() if value is not None}
     rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     return f"""---
@@ -116,7 +123,7 @@ changed, scale {note["scale"]:g}. All other components are the base's. Load it w
 
 ```python
 from diffusers import DiffusionPipeline
-pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder"{option})
 ```
 
 The base's licence holds for this pipeline, too; the base's own card, where it has one, is `{_BASE_CARD}`.

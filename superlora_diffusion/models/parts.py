@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import BaseModelError
 
 INDEX = "model_index.json"
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
+_LOAD_ERRORS = (
+    *(OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError),
+    SafetensorError,
+)
 _SAMPLES, _BLOCK = 64, 4096
 
 
@@ -33,8 +37,17 @@ class Parts:
         path = self.folder / INDEX
         return read_json(path) if path.is_file() else {}
 
+    def require(self, name: str) -> None:
+        """Raise BaseModelError where a part that is needed has no folder."""
+        if not (self.folder / name).is_dir():
+            raise BaseModelError(
+                f"{self.folder} has no {name}/, which a network like this needs beside it; copy or download the whole "
+                "pipeline."
+            )
+
     def config(self, name: str) -> dict[str, Any]:
         """A part's config.json, the part itself unread."""
+        self.require(name)
         return read_json(self.folder / name / "config.json")
 
     def load(self, name: str) -> nn.Module:
@@ -74,23 +87,19 @@ class Parts:
             import diffusers
 
             loader = getattr(diffusers, kind)
-            self._require(wanted)
+            if not self.index:
+                raise BaseModelError(f"{self.folder} has no {INDEX}, which names the parts of a pipeline.")
+            for name in filter(self.has, wanted):
+                self.require(name)  # without its folder an empty tokenizer would be made
             absent = {name: None for name in _parts_of(loader) if name not in wanted or not self.has(name)}
             made = self._loading(
                 kind, lambda: loader.from_pretrained(self.folder, variant=self.variant, **absent)
             )
             for part in made.components.values():
                 if isinstance(part, nn.Module):
-                    part.requires_grad_(False).eval()
+                    part.requires_grad_(False).eval().float()  # transformers takes the files' own type
             self._loaded[kind] = made
         return self._loaded[kind]
-
-    def _require(self, names: Sequence[str]) -> None:
-        for name in names:
-            if self.has(name) and not (self.folder / name).is_dir():
-                raise BaseModelError(
-                    f"{self.folder} has no {name}/, which its {INDEX} names; copy or download the whole pipeline."
-                )
 
     def _loading(self, name: str, load: Any) -> Any:
         try:

@@ -159,11 +159,12 @@ def save_base(base: Base, folder: Path, card: dict[str, Any] | None = None) -> N
 
     def write(partial: Path) -> None:
         if base.family.name == "pixels":
-            DDPMPipeline(unet=base.network, scheduler=base.scheduler).save_pretrained(partial)
+            pipeline = DDPMPipeline(unet=base.network, scheduler=base.scheduler)
+            pipeline.save_pretrained(partial, variant=base.parts.variant)
         else:
             _copy_parts(base, partial)
             for name, part in networks_of(base).items():
-                part.save_pretrained(partial / name)
+                part.save_pretrained(partial / name, variant=base.parts.variant)
         told = meaning if base.family.conditioning == "class" else {}
         write_json(partial / CARD, {**told, **(card or {})})
 

@@ -91,8 +91,9 @@ def open_source(path: str, base: str | None = None) -> Source:
     folder = Path(path).expanduser()
     if (folder / "config.yaml").is_file():
         run = RunFolder(folder)
-        settings = BaseSettings(path=str(run.base))
-        return Source(folder.resolve().name, load_base(settings), None, run.read_config())
+        config = run.read_config()
+        settings = BaseSettings(path=str(run.base), variant=config.base.variant)
+        return Source(folder.resolve().name, load_base(settings), None, config)
     return Source(folder.name or path, load_base(BaseSettings(path=path)))
 
 

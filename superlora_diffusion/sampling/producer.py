@@ -104,6 +104,10 @@ def settings_for(base: Base, settings: SamplingSettings, resolution: int | None 
             raise SamplingError(
                 f"sampling.{name} is {side}; base {base.name!r} draws multiples of {multiple}, such as {below}."
             )
+    height, width = settings.height or base.size, settings.width or base.size
+    fault = base.family.size_fault(base, height, width)
+    if fault is not None:
+        raise SamplingError(f"images of {height} x {width} px were asked for; base {base.name!r} {fault}.")
     return settings
 
 

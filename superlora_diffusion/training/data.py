@@ -53,22 +53,38 @@ def load_split(config: RunConfig, base: Base, split: Split) -> list[ImageSet]:
             ]
         )
     if not base.family.is_latent:
-        return [prepare_for(base, load_image_set(settings, split), settings.class_map)]
+        if settings.resolution not in (None, base.size):
+            text = f"got {settings.resolution}; base {base.name!r} works on images of {base.size} px alone."
+            raise ConfigError(faults=[("data.resolution", text)])
+        return [prepare_for(base, load_image_set(settings, split), base.size, settings.class_map)]
     multiple = base.family.multiple(base)
     size = settings.resolution or base.size
     if size % multiple:
         text = f"got {size}; base {base.name!r} takes multiples of {multiple}."
         raise ConfigError(faults=[("data.resolution", text)])
     if base.takes_text:
-        return load_buckets(settings, split, size, base.channels, multiple)
+        sets = load_buckets(settings, split, size, base.channels, multiple)
+        _refuse_shapes(base, sets)
+        return sets
     sets = load_buckets(settings.model_copy(update={"class_map": None}), split, size, base.channels, multiple)
-    return [prepare_for(base, part, settings.class_map) for part in sets]
+    return [prepare_for(base, part, size, settings.class_map) for part in sets]
 
 
-def prepare_for(base: Base, image_set: ImageSet, class_map: Mapping[int | str, int] | None) -> ImageSet:
-    """Images in the size and channels of the base, labels as its classes."""
+def _refuse_shapes(base: Base, sets: list[ImageSet]) -> None:
+    for part in sets:
+        height, width = part.images.shape[1:3]
+        fault = base.family.size_fault(base, height, width)
+        if fault is not None:
+            text = f"gives images of {height} x {width} px, and base {base.name!r} {fault}; take less."
+            raise ConfigError(faults=[("data.resolution", text)])
+
+
+def prepare_for(
+    base: Base, image_set: ImageSet, size: int, class_map: Mapping[int | str, int] | None
+) -> ImageSet:
+    """Images of a size in the channels of the base, labels as its classes."""
     names = base.class_names or None
-    return prepare(image_set, base.size, base.channels, base.classes, class_map, base_class_names=names)
+    return prepare(image_set, size, base.channels, base.classes, class_map, base_class_names=names)
 
 
 def describe_data(path: Path, data: Data) -> None:

@@ -179,12 +179,12 @@ def write_data(kind: str, place: Path) -> dict[str, Any]:
     return {"name": f"imagefolder:{folder}", **template}
 
 
-def save_pictures(folder: Path, names: list[str]) -> None:
-    """Pictures of 16 pixels under these names, the eight over and over."""
+def save_pictures(folder: Path, names: list[str], height: int = 16, width: int = 16) -> None:
+    """Pictures under these names, the eight over and over."""
     for index, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pictures(16)[index % 8]).save(path)
+        Image.fromarray(pictures(max(height, width))[index % 8, :height, :width]).save(path)
 
 
 def _with_metadata(folder: Path) -> None:

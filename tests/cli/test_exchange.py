@@ -160,24 +160,25 @@ def test_import_says_what_does_not_fit_the_base(place, tmp_path):
     assert "its weight here is (24, 24)" in text and not (tmp_path / "new").exists()
 
 
-def test_the_revision_of_a_base_is_remembered(place, monkeypatch):
+def test_revision_and_variant_of_a_base_are_remembered(place, monkeypatch):
     asked = []
 
-    def find(source, revision=None):
-        asked.append((source, revision))
+    def find(source, revision=None, variant=None):
+        asked.append((source, revision, variant))
         return place / "base"
 
     described = json.loads((place / "lorta/adapter_config.json").read_text())
-    described["base"]["settings"] = {"revision": "v2"}
+    described["base"]["settings"] = {"revision": "v2", "variant": "fp16"}
     copy = place / "revised"
     copy.mkdir()
     for path in (place / "lorta").iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     (copy / "adapter_config.json").write_text(json.dumps(described))
     monkeypatch.setattr("superlora_diffusion.exchange.exporting.find_folder", find)
+    monkeypatch.setattr("superlora_diffusion.runs.source.load_base_of", lambda *args: make_base())
     open_adapter(str(copy))
     open_adapter(str(copy), str(place / "base"))
-    assert asked == [(str(place / "base"), "v2"), (str(place / "base"), None)]
+    assert asked == [("tiny", "v2", "fp16"), ("tiny", None, None)]
 
 
 @pytest.mark.parametrize("verb", [export, import_, merge])

@@ -144,7 +144,7 @@ def test_a_write_that_fails_leaves_neither_a_folder_nor_merged_weights(pipelines
     _, attached = attached_to(pipelines["ddpm"], **LARGE)
     before = {name: value.clone() for name, value in attached.network.state_dict().items()}
 
-    def fail(folder):
+    def fail(folder, variant=None):
         (folder / "half").mkdir(parents=True)
         raise OSError(28, "No space left on device")
 

@@ -50,7 +50,7 @@ def test_saving_replaces_and_a_failure_leaves_the_old_one(tmp_path, monkeypatch)
     save_base(make_base(), tmp_path / "base")
     assert load(tmp_path / "base").classes == 4
 
-    def full_disk(self, folder):
+    def full_disk(self, folder, variant=None):
         (folder / "half").write_text("")
         raise OSError(28, "No space left on device")
 

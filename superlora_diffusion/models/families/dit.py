@@ -57,6 +57,10 @@ class DiT(Latent, ClassConditional):
         ordered = sorted(labels.items(), key=lambda item: int(item[0]))
         return [str(names).split(",")[0].strip() for _, names in ordered]
 
+    def size_fault(self, base: Base, height: int, width: int) -> str | None:
+        """It puts its patches together as a square."""
+        return None if height == width else "works on squares alone"
+
     def check(self, base: Base) -> None:
         """One or two channels out for each channel in."""
         config = base.network.config

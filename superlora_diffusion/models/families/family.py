@@ -49,11 +49,18 @@ class Family(ABC):
 
     # --- loading ---
 
-    def load_network(self, folder: str, **options: Any) -> nn.Module:
-        """The denoiser from its folder. ``options`` go to diffusers (type, variant)."""
+    def load_network(
+        self, folder: str, torch_dtype: torch.dtype = torch.float32, **options: Any
+    ) -> nn.Module:
+        """The denoiser from its folder, its parameters of ``torch_dtype``. ``options`` go to diffusers."""
         import diffusers
 
-        return getattr(diffusers, self.network).from_pretrained(folder, low_cpu_mem_usage=False, **options)
+        kind = getattr(diffusers, self.network)
+        network = kind.from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch_dtype, **options)
+        for parameter in network.parameters():
+            # diffusers keeps the files' own type where a network's first tensor is a table in fp32 (Stable Diffusion 3).
+            parameter.data = parameter.data.to(torch_dtype)
+        return network
 
     def load_scheduler(self, folder: str) -> SchedulerMixin:
         """The noise schedule for training and the source of samplers."""
@@ -67,7 +74,7 @@ class Family(ABC):
         if config.out_channels != config.in_channels:
             raise BaseModelError(
                 f"base {base.name!r} predicts {config.out_channels} channels from {config.in_channels}; equally "
-                "many are accepted."
+                "many are accepted. A base for inpainting or editing takes further channels: use the plain one."
             )
 
     # --- images and what the network works on ---
@@ -79,6 +86,10 @@ class Family(ABC):
     @abstractmethod
     def multiple(self, base: Base) -> int:
         """Sides of images are whole multiples of this."""
+
+    def size_fault(self, base: Base, height: int, width: int) -> str | None:
+        """Why the network cannot work on images of so many pixels, beside :meth:`multiple`; None where it can."""
+        return None
 
     @abstractmethod
     def shape(self, base: Base, height: int, width: int) -> tuple[int, int, int]:

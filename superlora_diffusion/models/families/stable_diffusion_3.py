@@ -50,6 +50,11 @@ class StableDiffusion3(Latent, TextConditional):
         )
         return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 
+    def size_fault(self, base: Base, height: int, width: int) -> str | None:
+        """Places of patches are embedded up to a certain number of them."""
+        longest = base.network.config.pos_embed_max_size * self.multiple(base)
+        return None if max(height, width) <= longest else f"works on sides of {longest} px at most"
+
     def scaling(self, vae: nn.Module) -> tuple[Scale, Scale]:
         """Shifted, too: the families before it leave a shift_factor unread, as their pipelines do."""
         return vae.config.get("shift_factor") or 0.0, vae.config.scaling_factor
