@@ -3,7 +3,7 @@
 The paper trains, in a DiT: all biases, the normalisation layers, the class embedding, and new factors gamma, one a
 channel and started at 1, on what each block adds to its input (the attention, the MLP). Networks of diffusers add to
 their input in attention layers, in MLPs, and U-Nets in ResNet blocks; so gamma scales the output of each
-``Attention``'s and ``FeedForward``'s last projections and of each ``ResnetBlock2D``'s second convolution, bias included.
+``Attention``'s and ``FeedForward``'s last projection and of each ``ResnetBlock2D``'s second convolution, with its bias.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Family(ABC):
         kind = getattr(diffusers, self.network)
         network = kind.from_pretrained(folder, low_cpu_mem_usage=False, torch_dtype=torch_dtype, **options)
         for parameter in network.parameters():
-            # diffusers keeps the files' own type where a network's first tensor is a table in fp32 (Stable Diffusion 3).
+            # diffusers keeps the files' own type where a network's first tensor is an fp32 table (Stable Diffusion 3).
             parameter.data = parameter.data.to(torch_dtype)
         return network
 
