@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from . import app as page
 from . import (
     cache,
     configs,
@@ -50,6 +51,7 @@ merge.register(app)
 export.register(app)
 import_.register(app)
 report.register(app)
+page.register(app)
 push.register(app)
 configs.register(app)
 extractor.register(app)

@@ -70,7 +70,7 @@ def prepare_drawing(
         ConfigError: for unknown classes or settings.
         SamplingError: for a scale or merge without an adapter.
     """
-    config_check = SamplingSettings(**request.sampling)  # a wrong value is told before anything is loaded
+    SamplingSettings(**request.sampling)  # a wrong value is told before anything is loaded
     source = open_mixed(path, base, adapters)
     if source.adapter is None and (request.scale is not None or request.merge):
         raise SamplingError(f"{path} has no adapter, so there is nothing to scale or merge.")
@@ -79,11 +79,7 @@ def prepare_drawing(
             f"{path} was trained by method {source.adapter.method!r}, which can neither be scaled nor merged; "
             "leave --scale and --merge out."
         )
-    given = source.config.sampling if source.config else config_check
-    settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
-    if not source.base.has_null and "guidance_scale" not in request.sampling:
-        settings = settings.model_copy(update={"guidance_scale": 1.0})
-    settings = settings_for(source.base, settings, source.config.data.resolution if source.config else None)
+    settings = sampling_of(request, source)
     names, chosen = choose(request, source)
     columns = len(chosen) or _UNASKED
     count = request.count or columns * (_PER_PROMPT if source.base.takes_text else _PER_CLASS)
@@ -93,6 +89,20 @@ def prepare_drawing(
         out = Path(path).expanduser() / "samples" / "sample" if of_run else Path(f"samples-{source.name}")
     source.base.network.to(device)
     return Drawing(source, request, settings, names, indices, columns, out)
+
+
+def sampling_of(request: SampleRequest, source: Source) -> SamplingSettings:
+    """The request's values over the run's over the base family's, every one of them said.
+
+    Raises:
+        ConfigError: for unknown settings or wrong values.
+        SamplingError: for a size that the network cannot draw.
+    """
+    given = source.config.sampling if source.config else SamplingSettings()
+    settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
+    if not source.base.has_null and "guidance_scale" not in request.sampling:
+        settings = settings.model_copy(update={"guidance_scale": 1.0})
+    return settings_for(source.base, settings, source.config.data.resolution if source.config else None)
 
 
 def choose(request: SampleRequest, source: Source) -> tuple[tuple[str, ...], list[int]]:

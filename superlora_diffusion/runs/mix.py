@@ -119,14 +119,14 @@ def _first_of_common_base(found: Sequence[Found]) -> Found:
     told = [one for one in found if one.base is not None]
     if not told:
         raise RunError("none of the adapters says which base it was trained on; give the base as SOURCE.")
-    if any(_place(one.base) != _place(told[0].base) for one in told):
+    if any(place_of(one.base) != place_of(told[0].base) for one in told):
         bases = "; ".join(f"{one.told}: {one.base.path or 'built afresh'}" for one in told)
         raise ConfigError(f"the adapters name different bases; give the one to use as SOURCE. {bases}.")
     return told[0]
 
 
-def _place(base: BaseSettings) -> BaseSettings:
-    """The base's settings, its folder by one name."""
+def place_of(base: BaseSettings) -> BaseSettings:
+    """The base's settings, its folder by one name, so that those of one base are equal."""
     folder = Path(base.path or "").expanduser()
     if base.path is None or not folder.is_dir():
         return base
