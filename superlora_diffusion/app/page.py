@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
@@ -50,7 +51,7 @@ def told() -> Iterator[None]:
 
 def _message(text: str) -> gr.Error:
     lines = html.escape(text).replace("\n", "<br>")
-    return gr.Error(lines, title="That did not work", duration=20, print_exception=False)
+    return gr.Error(lines, duration=20, print_exception=False)
 
 
 class Page:
@@ -131,7 +132,8 @@ class Page:
             value=None if sheets.adapted is None else str(sheets.adapted),
             label=drawn.name if drawn.adapted is not None else "with an adapter (none is chosen)",
         )
-        shown = [(str(sheets.both), sheets.caption), *shown][:_SHOWN]
+        again = bool(shown) and _same_file(shown[0][0], sheets.both)
+        shown = [(str(sheets.both), sheets.caption), *shown[again:]][:_SHOWN]
         return [str(sheets.base), adapted, shown, shown]
 
     def read_sweep(self, folder: str, score: str | None) -> list[Any]:
@@ -186,26 +188,28 @@ class Page:
 
     def _build_source(self) -> None:
         sources = list(self.start.sources)
-        self.first = gr.Dropdown(
-            sources,
-            value=sources[0] if sources else None,
-            allow_custom_value=True,
+        self.first = gr.Textbox(
+            sources[0] if sources else "",
             label="A: run, adapter or base",
-            info="Choose one, or type another folder or hub id and press Enter.",
+            info="A folder, a hub id or a base's name; Enter opens it.",
             elem_id="first",
         )
+        self.choose_first = self._chooser("first-choice")
         with gr.Accordion("Mix with another adapter", open=len(sources) > 1):
-            self.second = gr.Dropdown(
-                ["", *sources],
-                value="",
-                allow_custom_value=True,
-                label="B: run or adapter",
-                info="On the same base; empty for A alone.",
-                elem_id="second",
+            self.second = gr.Textbox(
+                label="B: run or adapter", info="On the same base; empty for A alone.", elem_id="second"
             )
+            self.choose_second = self._chooser("second-choice")
             self.weight_first = gr.Slider(-1, 2, 0.5, step=0.05, label="Weight of A", elem_id="weight-a")
             self.weight_second = gr.Slider(-1, 2, 0.5, step=0.05, label="Weight of B", elem_id="weight-b")
         self.summary = gr.Markdown("Nothing is opened yet.", elem_id="summary")
+
+    def _chooser(self, name: str) -> gr.Dropdown:
+        """What the page was started with, to choose from instead of typing."""
+        sources = list(self.start.sources)
+        return gr.Dropdown(
+            sources, value=None, label="or one of these", visible=len(sources) > 1, elem_id=name
+        )
 
     def _build_request(self) -> None:
         self.classes = gr.Dropdown(label="Class", elem_id="class", visible=False)
@@ -293,8 +297,11 @@ class Page:
             "outputs": [self.base_picture, self.adapted_picture, self.gallery, shown],
             **_QUEUED,
         }  # fmt: skip
-        for part in (self.first, self.second):
-            part.change(self.open, show_progress="minimal", **opening)
+        for part, chooser in ((self.first, self.choose_first), (self.second, self.choose_second)):
+            for ask in (part.submit, part.blur):
+                ask(self.open, show_progress="minimal", **opening)
+            chosen = chooser.input(lambda path: path, chooser, part, **_QUEUED)
+            chosen.success(self.open, show_progress="minimal", **opening)
         asks = [self.button.click, self.scale.release, self.weight_first.release, self.weight_second.release]
         for ask in (*asks, self.prompt.submit):
             ask(self.open, show_progress="hidden", **opening).success(self.draw, **drawing)
@@ -313,6 +320,11 @@ class Page:
             page.load(self.open, show_progress="minimal", **opening)
         if self.start.sweep:
             page.load(self.read_sweep, **reading)
+
+
+def _same_file(one: str, two: Path) -> bool:
+    """Whether a drawing is what was drawn last: pressed twice, it is shown once."""
+    return Path(one).is_file() and Path(one).read_bytes() == two.read_bytes()
 
 
 def summary(opened: Opened) -> str:

@@ -11,7 +11,7 @@ footer { display: none !important; }
 #gallery .thumbnail-lg { aspect-ratio: auto; height: auto; padding-bottom: 30px; }
 #gallery .thumbnail-lg img { height: auto; }
 #gallery .caption-label { left: 4px; right: auto; max-width: calc(100% - 8px); }
-#first input, #second input, #sweep-folder textarea { font-family: var(--font-mono); font-size: 0.85em; }
+#first textarea, #second textarea, #sweep-folder textarea { font-family: var(--font-mono); font-size: 0.85em; }
 #front svg.front { width: 100%; max-width: 760px; height: auto; display: block; margin: 0 auto; }
 #front svg text { font: 12px var(--font); fill: var(--body-text-color); }
 #front .grid { stroke: var(--border-color-primary); stroke-width: 1; }

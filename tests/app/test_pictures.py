@@ -31,7 +31,7 @@ def opened(path):
 
 def shades(path):
     """The grey levels of the pictures in a sheet, in the order of rows."""
-    pixels = np.asarray(opened(path).convert("L")).ravel()
+    pixels = np.asarray(opened(path).convert("L"))[16:].ravel()  # below the labels
     counts = np.bincount(pixels, minlength=256)
     return [level for level in dict.fromkeys(pixels.tolist()) if counts[level] > 2000 and level < 255]
 
