@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +17,7 @@ from ..sampling.request import SampleRequest
 from .pictures import PictureFolder
 from .scatter import TABLE_HEAD, draw_scatter, table_rows
 from .session import Opened, Session
+from .start import Start
 from .style import PICK, SCROLL
 from .sweeps import Front, read_front
 
@@ -25,15 +25,6 @@ MOST_PICTURES, _SHOWN = 64, 24  # of one drawing; drawings in the gallery
 TITLE = "superlora-diff"
 # One network: what reads or draws waits for what does so already, whoever's page asked.
 _QUEUED = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
-
-
-@dataclass(frozen=True)
-class Start:
-    """What the page begins with."""
-
-    sources: Sequence[str] = ()
-    """To choose from as A and B; the first is A."""
-    sweep: str = ""
 
 
 @contextmanager
@@ -51,7 +42,7 @@ def told() -> Iterator[None]:
 
 def _message(text: str) -> gr.Error:
     lines = html.escape(text).replace("\n", "<br>")
-    return gr.Error(lines, duration=20, print_exception=False)
+    return gr.Error(lines, duration=12, print_exception=False)
 
 
 class Page:
@@ -288,13 +279,19 @@ class Page:
             opened, key, self.summary, self.classes, self.prompt, self.negative, self.count, self.sampler, self.steps,
             self.guidance, self.scale,
         ]  # fmt: skip
-        opening = {"inputs": [self.first, self.second, opened, key], "outputs": self._opened_parts, **_QUEUED}
+        opening = {
+            "inputs": [self.first, self.second, opened, key],
+            "outputs": self._opened_parts,
+            "show_progress_on": self.summary,
+            **_QUEUED,
+        }
         drawing = {
             "inputs": [
                 opened, self.first, self.second, self.weight_first, self.weight_second, self.classes, self.prompt,
                 self.negative, self.count, self.seed, self.sampler, self.steps, self.guidance, self.scale, shown,
             ],
             "outputs": [self.base_picture, self.adapted_picture, self.gallery, shown],
+            "show_progress_on": [self.base_picture, self.adapted_picture],
             **_QUEUED,
         }  # fmt: skip
         for part, chooser in ((self.first, self.choose_first), (self.second, self.choose_second)):
@@ -308,6 +305,7 @@ class Page:
         reading = {
             "inputs": [self.folder, self.score],
             "outputs": [front, self.scatter, self.table, self.score, self.sweep_note],
+            "show_progress_on": self.sweep_note,
             **_QUEUED,
         }
         for ask in (self.read.click, self.folder.submit, self.score.input):

@@ -11,7 +11,7 @@ from ..report.style import Style, family_styles
 from .sweeps import Front, Point
 
 WIDTH, HEIGHT = 640, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 14, 50
 _RADIUS = 7
 
 

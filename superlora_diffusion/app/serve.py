@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import signal
@@ -16,24 +17,21 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from .page import Start
     from .session import Session
+    from .start import Start
 
+_SILENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 PIP_LINE = "pip install 'superlora-diffusion[app]'"
 
 
 def require_gradio() -> None:
-    """Import gradio with its telemetry off.
+    """Whether gradio is installed. It is not imported: that makes a folder, whose place is not known yet.
 
     Raises:
         ConfigError: with the line that installs it.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"the page needs gradio ({error}); install it with: {PIP_LINE}") from None
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError(f"the page needs gradio, which is not installed; install it with: {PIP_LINE}")
 
 
 def is_loopback(host: str) -> bool:
@@ -103,7 +101,7 @@ def served(session: Session, start: Start, host: str, port: int) -> Iterator[str
     require_gradio()
     with (
         tempfile.TemporaryDirectory(prefix="superlora-app-", ignore_cleanup_errors=True) as folder,
-        _environment(GRADIO_TEMP_DIR=folder, NO_PROXY=_with_this_machine()),
+        _environment(GRADIO_TEMP_DIR=folder, NO_PROXY=_with_this_machine(), **_SILENT),
     ):
         page = _launch(session, start, host, port, Path(folder))
         try:

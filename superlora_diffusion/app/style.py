@@ -30,6 +30,11 @@ footer { display: none !important; }
 .dark #front .point:hover .reach, .dark #front .point:focus-visible .reach { fill: var(--dark); }
 .dark #front .chosen .reach { stroke: var(--dark); }
 .dark #front .legend b { color: var(--dark); }
+@media (max-width: 640px) {  /* the picture shrinks: its text and what a finger has to hit do not */
+  #front svg text { font-size: 19px; }
+  #front .reach { r: 26px; }
+  #front .mark { transform: scale(1.7); transform-box: fill-box; transform-origin: center; }
+}
 #sweep-note { font-size: 0.85em; color: var(--body-text-color-subdued); }
 """
 

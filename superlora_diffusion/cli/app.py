@@ -60,8 +60,8 @@ def show(
     check_address(host, port)
     if warning := warning_for(host):
         typer.echo(f"warning: {warning}", err=True)
-    from ..app.page import Start
     from ..app.session import Session
+    from ..app.start import Start
     from ..devices import resolve_device
 
     session = Session(resolve_device(device), base)

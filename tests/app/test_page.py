@@ -15,11 +15,11 @@ import torch
 
 from superlora_diffusion.app.serve import served
 from superlora_diffusion.app.session import Session
+from superlora_diffusion.app.start import Start
 
 from .conftest import NASTY
 
 pytest.importorskip("gradio")
-from superlora_diffusion.app.page import Start  # gradio stands at its top
 
 DESKTOP = {"viewport": {"width": 1360, "height": 950}, "color_scheme": "light"}
 PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}

@@ -78,30 +78,45 @@ def listening_addresses(port):
     return [row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port]
 
 
-def test_ctrl_c_stops_it_and_nothing_stays(place, tmp_path):
+@pytest.fixture
+def start(tmp_path):
+    """Starts the verb in a process of its own, which is gone when the test is over."""
+    started = []
+
+    def begin(*words):
+        env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+        # Telemetry and a public link are asked for here, and must stay off; a proxy that is not there must not matter.
+        env |= {
+            "GRADIO_SHARE": "True",
+            "GRADIO_ANALYTICS_ENABLED": "True",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+        }
+        command = [sys.executable, "-m", "superlora_diffusion", "app", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(command, env=env, **pipes))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_ctrl_c_stops_it_and_nothing_stays(start, place, tmp_path):
     pytest.importorskip("gradio")
     port = free_port()
-    words = [sys.executable, "-m", "superlora_diffusion", "app", place.one, "--port", str(port)]
-    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    # Telemetry and a public link are asked for here, and must stay off; a proxy that is not there must not matter.
-    env |= {"GRADIO_SHARE": "True", "GRADIO_ANALYTICS_ENABLED": "True", "HTTP_PROXY": "http://127.0.0.1:9"}
-    with subprocess.Popen(
-        words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as started:
-        line = started.stdout.readline()
-        assert line == f"The page is at http://127.0.0.1:{port} (Ctrl-C stops it)\n", (
-            line + started.stdout.read()
-        )
-        if Path("/proc/net/tcp").exists():
-            assert listening_addresses(port) == ["0100007F"]
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}") as answer:
-            text = answer.read().decode()
-        assert '"analytics_enabled":false' in re.sub(r"\s", "", text) and "fonts.googleapis" not in text
-        assert [path.name[:14] for path in tmp_path.iterdir()] == ["superlora-app-"]
-        asked = time.monotonic()
-        started.send_signal(signal.SIGINT)
-        rest = started.stdout.read()
-        assert started.wait(timeout=60) == 0
-    assert rest == "Stopped.\n" and time.monotonic() - asked < 20
+    process = start(place.one, "--port", str(port))
+    assert process.stdout.readline() == f"The page is at http://127.0.0.1:{port} (Ctrl-C stops it)\n"
+    if Path("/proc/net/tcp").exists():
+        assert listening_addresses(port) == ["0100007F"]
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}") as answer:
+        text = answer.read().decode()
+    assert '"analytics_enabled":false' in re.sub(r"\s", "", text) and "fonts.googleapis" not in text
+    assert [path.name[:14] for path in tmp_path.iterdir()] == ["superlora-app-"]
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.read() == "Stopped.\n"
+    assert process.wait(timeout=60) == 0 and time.monotonic() - asked < 20
     assert list(tmp_path.iterdir()) == []
