@@ -35,6 +35,8 @@ footer { display: none !important; }
   #front .reach { r: 26px; }
   #front .mark { transform: scale(1.7); transform-box: fill-box; transform-origin: center; }
 }
+/* What went wrong is told in the corner; the line it stands on stays readable. */
+#summary .error, #summary .clear-status { display: none; }
 #sweep-note { font-size: 0.85em; color: var(--body-text-color-subdued); }
 """
 
