@@ -15,8 +15,9 @@ SamplerName = Literal["ddim", "ddpm", "dpm++2m", "euler", "unipc"]
 class SamplingSettings(Settings):
     """How images are drawn from a base, with or without an adapter."""
 
-    sampler: SamplerName = "dpm++2m"
-    """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule."""
+    sampler: SamplerName | None = None
+    """ddim, ddpm, dpm++2m, euler or unipc: diffusers' schedulers on the base's own noise schedule. Null takes the base
+    family's: euler for Stable Diffusion 3, else dpm++2m."""
     steps: int | None = Field(None, ge=1)
     """Number of denoising steps, each one network call; null takes the base family's. On pixels that is 10, which
     reaches the FID of 250 steps of ddpm, on a base and on an adapter (docs/results.md)."""

@@ -94,8 +94,8 @@ def settings_for(base: Base, settings: SamplingSettings, resolution: int | None 
     Raises:
         SamplingError: for a size that the network cannot draw.
     """
-    sides = {"height": resolution, "width": resolution}
-    settings = settings.filled({**base.family.sampling, **sides}, base.has_null)
+    defaults = {"sampler": "dpm++2m", **base.family.sampling, "height": resolution, "width": resolution}
+    settings = settings.filled(defaults, base.has_null)
     multiple = base.family.multiple(base)
     for name in ("height", "width"):
         side = getattr(settings, name)

@@ -66,6 +66,7 @@ def test_sample(run, tmp_path):
     told = json.loads(said("sample", run.run, *asking(run.kind), *words))
     assert [Path(file).name for file in told["files"]] == ["grid.png"]
     assert [path.name for path in (tmp_path / "s").iterdir() if path.suffix == ".png"] == ["grid.png"]
+    assert told["sampling"]["sampler"] == ("euler" if run.kind == "sd3" else "dpm++2m"), "the family's own"
     if run.kind in TEXT:
         assert told["prompts"] == list(PROMPTS) and told["classes"] == [0, 1]
 
