@@ -62,3 +62,15 @@ def test_every_picture_has_its_own_latents_whatever_the_chunks(folders, monkeypa
     damaged = next(iter(files))
     damaged.write_bytes(b"broken")
     torch.testing.assert_close(cached_latents(base, images, CPU).means(chosen), mean[chosen])
+
+
+def test_families_with_the_same_autoencoder_keep_their_own_latents(folders):
+    """Stable Diffusion 3 shifts what the same autoencoder gives."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    first, second = load(folders["sd"]), load(folders["sd3"])
+    second.parts = type(first.parts)(folders["sd"])
+    for base in (first, second):
+        mean, _ = encode_images(base, images, CPU)
+        torch.testing.assert_close(cached_latents(base, images, CPU).means(torch.tensor([0, 1])), mean)
+    apart = encode_images(first, images, CPU)[0] - encode_images(second, images, CPU)[0]
+    assert apart.abs().min() > 0.01
