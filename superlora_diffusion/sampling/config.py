@@ -12,6 +12,9 @@ from ..settings import Settings
 SamplerName = Literal["ddim", "ddpm", "dpm++2m", "euler", "unipc"]
 
 
+DEFAULT_SAMPLER: SamplerName = "dpm++2m"
+
+
 class SamplingSettings(Settings):
     """How images are drawn from a base, with or without an adapter."""
 
@@ -48,6 +51,7 @@ class SamplingSettings(Settings):
 
     def filled(self, defaults: Mapping[str, Any], can_guide: bool = True) -> SamplingSettings:
         """With a base family's values where nothing is said; guidance 1 where a base cannot be guided."""
+        defaults = {"sampler": DEFAULT_SAMPLER, **defaults}
         found = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         if not can_guide and self.guidance_scale is None:
             found["guidance_scale"] = 1.0

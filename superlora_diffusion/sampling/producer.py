@@ -94,7 +94,7 @@ def settings_for(base: Base, settings: SamplingSettings, resolution: int | None 
     Raises:
         SamplingError: for a size that the network cannot draw.
     """
-    defaults = {"sampler": "dpm++2m", **base.family.sampling, "height": resolution, "width": resolution}
+    defaults = {**base.family.sampling, "height": resolution, "width": resolution}
     settings = settings.filled(defaults, base.has_null)
     multiple = base.family.multiple(base)
     for name in ("height", "width"):
