@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import ipaddress
 import os
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError
 
@@ -103,14 +104,14 @@ def served(session: Session, start: Start, host: str, port: int) -> Iterator[str
         tempfile.TemporaryDirectory(prefix="superlora-app-", ignore_cleanup_errors=True) as folder,
         _environment(GRADIO_TEMP_DIR=folder, NO_PROXY=_with_this_machine(), **_SILENT),
     ):
-        page = _launch(session, start, host, port, Path(folder))
+        page = in_a_loop(lambda: _launch(session, start, host, port, Path(folder)))
         try:
             yield f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
         finally:
             page.close(verbose=False)
 
 
-def _launch(session: Session, start: Start, host: str, port: int, folder: Path):
+def _launch(session: Session, start: Start, host: str, port: int, folder: Path) -> Any:
     import gradio as gr
 
     from .page import Page
@@ -129,6 +130,19 @@ def _launch(session: Session, start: Start, host: str, port: int, folder: Path):
     except OSError:
         raise RunError(f"port {port} of {host} was taken just now. Give another one with --port.") from None
     return page
+
+
+def in_a_loop(make: Callable[[], Any]) -> Any:
+    """Call ``make`` while an event loop runs: where none does, gradio makes several and never closes them."""
+
+    async def call() -> Any:
+        return make()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(call())
+    return make()
 
 
 def _with_this_machine() -> str:
