@@ -33,13 +33,13 @@ demo: setup ## Train, sample and score on the embedded default; results in runs/
 	@echo "Scores:          runs/demo/scores.json (plot: runs/demo/is-distance.png)"
 	@echo "Adapter:         runs/demo/adapter"
 
-browser: ## Install Debian's chromium for the tests of the report page, where this user can.
+browser: ## Install Debian's chromium for the tests of the pages, where this user can.
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "Installing chromium for the tests of the report page ..."; \
+		echo "Installing chromium for the tests of the pages ..."; \
 		{ $(APT) update -qq && $(APT) install -y -qq --no-install-recommends chromium >/dev/null; } \
-		|| echo "chromium could not be installed: the tests of the report page will say that they are skipped."; \
-	else echo "No chromium, and no right to install it: the tests of the report page will say that they are skipped."; fi
+		|| echo "chromium could not be installed: the tests of the pages will say that they are skipped."; \
+	else echo "No chromium, and no right to install it: the tests of the pages will say that they are skipped."; fi
 
 test: setup browser ## Run every test.
 	$(BIN)/python -m pytest -n 2

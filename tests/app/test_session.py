@@ -102,10 +102,10 @@ def test_a_base_can_be_drawn_alone_and_with_an_adapter_on_it(session, place):
 
 
 def test_what_is_asked_for_counts(session, place):
-    plain = drawn(session, place.one).adapted
+    plain = drawn(session, place.one)
     for changed in ({"seed": 1}, {"classes": "oak"}, {"sampling": {**SAMPLING, "guidance_scale": 1.0}}):
         other = drawn(session, place.one, **changed)
-        assert apart(plain, other.adapted) > 0.2, changed
+        assert apart(plain.adapted, other.adapted) > 0.2 and apart(plain.base, other.base) > 0.2, changed
     assert drawn(session, place.one, classes="oak", count=2).labels == ("oak", "oak")
     steps = drawn(session, place.one, sampling={"steps": 2, "sampler": "ddim"})
     assert steps.settings["sampling"]["steps"] == 2 and steps.settings["sampling"]["sampler"] == "ddim"
