@@ -19,7 +19,7 @@ from ..files import write_atomically, write_json
 from .attaching import attach_to_targets
 from .checksum import checksum, checksums_agree
 from .config import SuperLoRAConfig
-from .denoiser import network_for
+from .denoiser import denoiser_of, network_for
 from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
@@ -162,6 +162,7 @@ def load_adapter(
     Warns:
         UserWarning: if the base's weights are not those the adapter was trained on.
     """
+    denoiser_of(model)  # what is neither network nor pipeline is told first, before anything is fetched
     folder = find_adapter_folder(folder, revision, subfolder)
     stored = read_stored(folder)
     model = network_for(model, [target.name for target in stored.targets])
