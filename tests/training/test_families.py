@@ -51,7 +51,7 @@ def test_eight_pictures_are_learnt_by_heart(base, tmp_path):
             settings = SamplingSettings(steps=10, guidance_scale=1)
             drawn.append(generate(source.base, asked_of(source.base), 8, settings))
     away, near = (nearest(images, through_autoencoder(source.base)) for images in drawn)
-    assert near < 0.95 * away
+    assert near < 0.9 * away
 
 
 def adapter_numbers(folder) -> dict:
