@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -111,11 +110,6 @@ class Parts:
     def release(self) -> None:
         """Let go of what was loaded; it is read again when it is needed again."""
         self._loaded.clear()
-
-    def to(self, device: torch.device) -> None:
-        """Move what is loaded."""
-        for part in self._loaded.values():
-            part.to(device)
 
     def digest(self, *names: str) -> str:
         """What tells parts from others, without loading them: names, sizes and samples of their files.

@@ -35,12 +35,6 @@ class DiT(Latent, ClassConditional):
                 module.dropout_prob = 0.0
         return network
 
-    def load_scheduler(self, folder: str):
-        """Latents are no images: what is predicted is never clipped to [-1, 1]."""
-        from diffusers import DDPMScheduler
-
-        return DDPMScheduler.from_pretrained(folder, clip_sample=False)
-
     def embedded_classes(self, base: Base) -> int:
         """All classes, and the one behind them that means none."""
         return base.network.config.num_embeds_ada_norm + 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from ..base import Base
 from .family import Family
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 VAE = "vae"
 Scale = float | Tensor
@@ -19,6 +24,12 @@ class Latent(Family):
     def is_latent(self) -> bool:
         """Always."""
         return True
+
+    def load_scheduler(self, folder: str) -> SchedulerMixin:
+        """Latents are no images: what is predicted is never clipped to [-1, 1]."""
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_pretrained(folder, clip_sample=False)
 
     def size(self, base: Base) -> int:
         """The network's own side times the autoencoder's factor."""

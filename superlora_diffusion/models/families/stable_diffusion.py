@@ -24,12 +24,6 @@ class StableDiffusion(Latent, TextConditional):
         """Those without further embeddings beside the text's."""
         return super().drives(config) and config.get("addition_embed_type") is None
 
-    def load_scheduler(self, folder: str):
-        """Latents are no images: what is predicted is never clipped to [-1, 1]."""
-        from diffusers import DDPMScheduler
-
-        return DDPMScheduler.from_pretrained(folder, clip_sample=False)
-
     def embed(self, pipeline: Any, prompts: list[str], device: torch.device) -> Condition:
         """{encoder_hidden_states: (B, tokens, width)}"""
         embeddings, _ = pipeline.encode_prompt(prompts, device, 1, False)
