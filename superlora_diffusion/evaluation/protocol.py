@@ -22,7 +22,7 @@ from ..data.records import ImageSet
 from ..models.base import Base
 from ..runs.config import EvaluationSettings, Metric, RunConfig
 from ..sampling.config import SamplingSettings
-from ..sampling.producer import generate_batches, settings_for
+from ..sampling.producer import generate_batches, run_settings_for
 from .extractors import DIGIT_DATA, Extractor, load_extractor
 from .features import Features, stream_features
 from .processes import joined, rank_and_count, slice_of
@@ -91,10 +91,8 @@ def make_protocol(
     """
     given = sampling or {}
     drawn = SamplingSettings(**{**config.sampling.model_dump(), **given})
-    if not base.has_null and "guidance_scale" not in given:
-        drawn = drawn.model_copy(update={"guidance_scale": 1.0})
     data = config.data
-    drawn = settings_for(base, drawn, data.resolution)
+    drawn = run_settings_for(base, drawn, data.resolution, given)
     if real is not None:
         data = DataConfig(**{**data.model_dump(), "name": real, "limit": None})
     held_out = load_real(base, data)

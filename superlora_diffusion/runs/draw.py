@@ -20,7 +20,7 @@ from ..models.base import Base
 from ..peers import Peer
 from ..sampling.config import SamplingSettings
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate, settings_for
+from ..sampling.producer import generate, run_settings_for
 from ..sampling.request import SampleRequest
 from .mix import open_mixed
 from .source import Source
@@ -100,9 +100,8 @@ def sampling_of(request: SampleRequest, source: Source) -> SamplingSettings:
     """
     given = source.config.sampling if source.config else SamplingSettings()
     settings = SamplingSettings(**{**given.model_dump(), **request.sampling})
-    if not source.base.has_null and "guidance_scale" not in request.sampling:
-        settings = settings.model_copy(update={"guidance_scale": 1.0})
-    return settings_for(source.base, settings, source.config.data.resolution if source.config else None)
+    resolution = source.config.data.resolution if source.config else None
+    return run_settings_for(source.base, settings, resolution, request.sampling)
 
 
 def choose(request: SampleRequest, source: Source) -> tuple[tuple[str, ...], list[int]]:

@@ -6,7 +6,7 @@ so neither the batch size nor the device nor the number of images changes it (be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 import torch
@@ -81,6 +81,22 @@ def generate_batches(
     if wanted is not None and settings.guidance_scale != 1:
         base.require_null_class(f"guidance scale {settings.guidance_scale:g}")
     return _batches(base, wanted, count, settings, seed, first)
+
+
+def run_settings_for(
+    base: Base, settings: SamplingSettings, resolution: int | None, given: Container[str] = ()
+) -> SamplingSettings:
+    """:func:`settings_for` of a run's config, which asks for guidance whether or not the base can be guided.
+
+    Args:
+        base: what is drawn from.
+        settings: the run's, perhaps with values that were given beside it.
+        resolution: the run's.
+        given: names of these values: guidance that was asked for by name is not left out.
+    """
+    if not base.has_null and "guidance_scale" not in given:
+        settings = settings.model_copy(update={"guidance_scale": 1.0})
+    return settings_for(base, settings, resolution)
 
 
 def settings_for(base: Base, settings: SamplingSettings, resolution: int | None = None) -> SamplingSettings:

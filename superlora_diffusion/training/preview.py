@@ -10,7 +10,7 @@ import numpy as np
 from ..models.base import Base
 from ..runs.config import RunConfig
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate, settings_for
+from ..sampling.producer import generate, run_settings_for
 
 _CLASSES, _PROMPTS, _UNASKED = 10, 4, 8
 """Columns of a preview: classes or prompts at most, images without either."""
@@ -28,15 +28,12 @@ def save_preview(path: Path, base: Base, config: RunConfig, captions: Sequence[s
     names = _columns(base, config, captions)
     columns = len(names) or _UNASKED
     count = columns * config.preview.per_class
-    settings = config.sampling
-    if not base.has_null:
-        settings = settings.model_copy(update={"guidance_scale": 1.0})
     asked = np.arange(count) % columns
     if base.takes_text:
         asked = [names[column] for column in asked]
     elif base.classes is None:
         asked = None
-    drawn_by = settings_for(base, settings, config.data.resolution)
+    drawn_by = run_settings_for(base, config.sampling, config.data.resolution)
     save_grid(path, generate(base, asked, count, drawn_by, seed=config.seed), columns, names or None)
 
 
