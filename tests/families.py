@@ -40,10 +40,7 @@ def write_family(kind: str, folder: Path) -> Path:
         save_base(base, folder)
         return folder
     write_pipeline(kind, folder)
-    if kind in (
-        "sd",
-        "sdxl",
-    ):  # v-prediction, as Stable Diffusion 2.1 has it; DiT predicts noise, 3 a direction
+    if kind in ("sd", "sdxl"):  # v, as Stable Diffusion 2.1 predicts it; DiT predicts noise, 3 a direction
         path = folder / "scheduler" / "scheduler_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **ZERO_SNR}))
     base = load(folder)

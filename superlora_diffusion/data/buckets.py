@@ -15,7 +15,7 @@ from superlora_diffusion.data.imagefolder import Folder, find_folder
 from superlora_diffusion.data.loading import check_split, evenly, load_image_set
 from superlora_diffusion.data.pictures import cover, read_picture
 from superlora_diffusion.data.preparation import COVER, cut_off, prepare, resize_and_convert
-from superlora_diffusion.data.records import ImageSet, Split, make_image_set
+from superlora_diffusion.data.records import ImageSet, Split, make_image_set, with_images
 from superlora_diffusion.errors import ConfigError
 
 Shape = tuple[int, int]  # (height, width)
@@ -95,16 +95,8 @@ def _shapes(config: DataConfig, size: int, multiple: int) -> tuple[Shape, ...]:
 def _from_arrays(image_set: ImageSet, shapes: tuple[Shape, ...], channels: int) -> ImageSet:
     done = dict(image_set.preparation)
     shape = nearest_shape(image_set.images.shape[1:3], shapes)
-    return make_image_set(
-        resize_and_convert(image_set.images, shape, channels, done, crop=True),
-        image_set.labels,
-        image_set.class_names,
-        name=image_set.name,
-        split=image_set.split,
-        source=image_set.name,
-        preparation=done,
-        captions=image_set.captions,
-        allow_empty_classes=True,
+    return with_images(
+        image_set, resize_and_convert(image_set.images, shape, channels, done, crop=True), done
     )
 
 

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from superlora_diffusion.errors import ConfigError, DataError, nearest
 from superlora_diffusion.files import write_atomically
 
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T")
 SHELF_NOTES = {
     "synthdigits": "rendered digits, made again when they are needed",
     "torchvision": "downloaded data sets",
@@ -88,58 +90,59 @@ def cached_arrays(path: Path, make: Callable[[], Arrays]) -> Arrays:
     Raises:
         DataError: the cache folder cannot be written.
     """
-    from filelock import FileLock
 
-    try:
-        # Looked for before the lock as well, so that a filled cache that is read-only can be used.
-        if (arrays := _read(path)) is not None:
-            return arrays
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if (arrays := _read(path)) is None:
-                arrays = make()
-                write_atomically(path, lambda partial: np.savez(partial, **arrays))
-            return arrays
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read or written ({error}); the cache needs a writable folder with space. "
-            "Name one in the environment variable SUPERLORA_CACHE."
-        ) from error
+    def store() -> Arrays:
+        arrays = make()
+        write_atomically(path, lambda partial: np.savez(partial, **arrays))
+        return arrays
+
+    return _found_or_made(path, lambda: _read(path), store)
 
 
-def cached_file(
-    path: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool] = Path.is_file
-) -> Path:
+def cached_file(path: Path, write: Callable[[Path], object], is_whole: Callable[[Path], bool]) -> Path:
     """The file at ``path``; if missing or damaged, written and put into place by one process at a time.
 
     Args:
         path: where it lies.
         write: fills a file of a temporary name.
-        is_whole: whether what lies there can be used; an exception means no.
+        is_whole: see :func:`is_usable`.
 
     Raises:
         DataError: the cache folder cannot be written.
     """
+
+    def store() -> Path:
+        write_atomically(path, write)
+        return path
+
+    return _found_or_made(path, lambda: path if is_usable(path, is_whole) else None, store)
+
+
+def is_usable(path: Path, is_whole: Callable[[Path], bool]) -> bool:
+    """Whether a file of the cache is there and undamaged: ``is_whole`` says so, and an exception of it means no."""
+    try:
+        return path.is_file() and is_whole(path)
+    except Exception:  # every format has errors of its own; what is damaged can be made again
+        return False
+
+
+def _found_or_made(path: Path, find: Callable[[], T | None], store: Callable[[], T]) -> T:
+    """What ``find`` finds, or where that is None what ``store`` stores, by one process at a time."""
     from filelock import FileLock
 
-    def usable() -> bool:
-        try:
-            return path.is_file() and is_whole(path)
-        except Exception:  # every format has errors of its own; what is damaged can be made again
-            return False
-
     try:
-        if not usable():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
-                if not usable():
-                    write_atomically(path, write)
+        # Looked for before the lock as well, so that a filled cache that is read-only can be used.
+        if (found := find()) is not None:
+            return found
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            found = find()
+            return store() if found is None else found
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read or written ({error}); the cache needs a writable folder with space. "
             "Name one in the environment variable SUPERLORA_CACHE."
         ) from error
-    return path
 
 
 def _read(path: Path) -> Arrays | None:

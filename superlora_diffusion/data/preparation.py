@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from superlora_diffusion.data.records import ImageSet, make_image_set
+from superlora_diffusion.data.records import ImageSet, with_images
 from superlora_diffusion.errors import ConfigError, DataError, nearest
 
 RESIZE = "Pillow bilinear, antialiased"
@@ -43,17 +43,7 @@ def prepare(
     done = dict(image_set.preparation)
     images = resize_and_convert(image_set.images, (size, size), channels, done)
     labels, names = _relabel(image_set, classes, class_map, base_class_names, done)
-    return make_image_set(
-        images,
-        labels,
-        names,
-        name=image_set.name,
-        split=image_set.split,
-        source=image_set.name,
-        preparation=done,
-        captions=image_set.captions,
-        allow_empty_classes=True,
-    )
+    return with_images(image_set, images, done, labels, names)
 
 
 def resize_and_convert(

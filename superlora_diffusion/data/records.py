@@ -70,6 +70,34 @@ def make_image_set(
     return ImageSet(images, labels, names, name, split, digest, dict(preparation or {}), texts)
 
 
+def with_images(
+    image_set: ImageSet,
+    images: np.ndarray,
+    preparation: dict[str, Any],
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> ImageSet:
+    """The set with the same pictures in another form, perhaps with other labels (a class may be left empty then).
+
+    Args:
+        image_set: whose name, split and captions stay.
+        images: uint8 (N, H, W, C), in the same order.
+        preparation: all that was done to them.
+        labels, class_names: those of the set for None.
+    """
+    return make_image_set(
+        images,
+        image_set.labels if labels is None else labels,
+        image_set.class_names if class_names is None else class_names,
+        name=image_set.name,
+        split=image_set.split,
+        source=image_set.name,
+        preparation=preparation,
+        captions=image_set.captions,
+        allow_empty_classes=True,
+    )
+
+
 def content_hash(
     images: np.ndarray,
     labels: np.ndarray,

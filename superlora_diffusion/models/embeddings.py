@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ..data.cache import cache_root, cached_file
+from ..data.cache import cache_root, cached_file, is_usable
 from .base import Base
 from .conditioning import Condition
 
@@ -55,7 +55,7 @@ def cached_embeddings(
     family = base.family
     folder = cache_root() / FOLDER / f"{family.name}-{base.parts.digest(*family.text_parts)}"
     paths = {caption: folder / f"{_name(caption)}.safetensors" for caption in dict.fromkeys(captions)}
-    missing = [caption for caption, path in paths.items() if not _is_there(path)]
+    missing = [caption for caption, path in paths.items() if not is_usable(path, _is_whole)]
     for start in range(0, len(missing), _AT_ONCE):
         batch = missing[start : start + _AT_ONCE]
         _encode(base, batch, paths, device)
@@ -72,15 +72,6 @@ def _encode(base: Base, captions: list[str], paths: dict[str, Path], device: tor
 
 def _name(caption: str) -> str:
     return hashlib.sha256(caption.encode()).hexdigest()[:32]
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return _is_whole(path)
-    except (
-        Exception
-    ):  # safetensors has an error of its own for each kind of damage; what is damaged is made again
-        return False
 
 
 def _is_whole(path: Path) -> bool:
