@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages: a fixture that conftest.py files import."""
+"""A real browser for the tests of pages. The fixture is one of all tests: a process drives one playwright alone."""
 
 from __future__ import annotations
 

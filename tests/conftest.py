@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from browsing import browser  # noqa: F401 - a fixture
 
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A tiny base with two adapters and a sweep of them, trained for a few steps; and a real browser."""
+"""A tiny base with two adapters and a sweep of them, trained for a few steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from browsing import browser  # noqa: F401 - a fixture
 from report.material import make_record
 from tiny import run_config, write_base, write_data
 

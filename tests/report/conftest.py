@@ -1,9 +1,8 @@
-"""A sweep's folder on disk, and a real browser."""
+"""A sweep's folder on disk."""
 
 from __future__ import annotations
 
 import pytest
-from browsing import browser  # noqa: F401 - a fixture
 
 from .material import write_sweep
 
