@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.buckets import load_buckets
 from ..data.captions import captions_of
 from ..data.config import DataConfig
-from ..data.loading import load_image_set
-from ..data.preparation import prepare
 from ..data.records import ImageSet
 from ..models.base import Base
+from ..models.images import load_for
 from ..runs.config import EvaluationSettings, Metric, RunConfig
 from ..sampling.config import SamplingSettings
 from ..sampling.producer import generate_batches, run_settings_for
@@ -95,7 +93,8 @@ def make_protocol(
     drawn = run_settings_for(base, drawn, data.resolution, given)
     if real is not None:
         data = DataConfig(**{**data.model_dump(), "name": real, "limit": None})
-    held_out = load_real(base, data)
+    # In colour whatever the base draws, since extractors see colour.
+    (held_out,) = load_for(base, data.model_copy(update={"buckets": False}), "test", 3)
     classes = prompts = None
     if base.classes is not None or base.takes_text:
         classes = interleave(class_counts(held_out.labels, settings.images))
@@ -108,21 +107,6 @@ def make_protocol(
         settings.extractor, settings.extractor_path, known, device, held_out.class_names
     )
     return Protocol(held_out, classes, settings, drawn, extractor, prompts)
-
-
-def load_real(base: Base, data: DataConfig) -> ImageSet:
-    """The real test images in colour, of the size that is drawn, labels as the base's classes."""
-    size = base.size
-    if base.family.is_latent:
-        squares = data.model_copy(update={"buckets": False, "class_map": None})
-        size = data.resolution or base.size
-        (images,) = load_buckets(squares, "test", size, 3, base.family.multiple(base))
-        if base.takes_text:
-            return images
-    else:
-        images = load_image_set(data, "test")
-    names = base.class_names or None
-    return prepare(images, size, 3, base.classes, data.class_map, base_class_names=names)
 
 
 def prompts_for(classes: np.ndarray, labels: np.ndarray, captions: Sequence[str]) -> list[str]:

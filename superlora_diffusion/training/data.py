@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.buckets import load_buckets
-from ..data.loading import load_image_set
-from ..data.preparation import prepare
+from ..data.config import DataConfig
 from ..data.records import SPLITS, ImageSet, Split
 from ..errors import ConfigError
 from ..files import write_json
 from ..models.base import Base
+from ..models.images import load_for
 from ..runs.config import RunConfig
 
 
@@ -45,29 +44,22 @@ def load_split(config: RunConfig, base: Base, split: Split) -> list[ImageSet]:
         ConfigError: for buckets or a resolution that the base cannot take.
         DataError: as reading would.
     """
-    settings = config.data
-    if settings.buckets and not base.takes_text:
-        raise ConfigError(
-            faults=[
-                ("data.buckets", f"got true, but base {base.name!r} takes squares of {base.size} px alone.")
-            ]
-        )
-    if not base.family.is_latent:
-        if settings.resolution not in (None, base.size):
-            text = f"got {settings.resolution}; base {base.name!r} works on images of {base.size} px alone."
-            raise ConfigError(faults=[("data.resolution", text)])
-        return [prepare_for(base, load_image_set(settings, split), base.size, settings.class_map)]
-    multiple = base.family.multiple(base)
-    size = settings.resolution or base.size
-    if size % multiple:
-        text = f"got {size}; base {base.name!r} takes multiples of {multiple}."
-        raise ConfigError(faults=[("data.resolution", text)])
-    if base.takes_text:
-        sets = load_buckets(settings, split, size, base.channels, multiple)
-        _refuse_shapes(base, sets)
-        return sets
-    sets = load_buckets(settings.model_copy(update={"class_map": None}), split, size, base.channels, multiple)
-    return [prepare_for(base, part, size, settings.class_map) for part in sets]
+    if faults := [(f"data.{name}", text) for name, text in _faults(config.data, base)]:
+        raise ConfigError(faults=faults)
+    sets = load_for(base, config.data, split, base.channels)
+    _refuse_shapes(base, sets)
+    return sets
+
+
+def _faults(data: DataConfig, base: Base) -> Iterator[tuple[str, str]]:
+    """Settings that the base cannot take, each with what is said of it."""
+    if data.buckets and not base.takes_text:
+        yield "buckets", f"got true, but base {base.name!r} takes squares of {base.size} px alone."
+    size, multiple = data.resolution or base.size, base.family.multiple(base)
+    if not base.family.is_latent and size != base.size:
+        yield "resolution", f"got {size}; base {base.name!r} works on images of {base.size} px alone."
+    if base.family.is_latent and size % multiple:
+        yield "resolution", f"got {size}; base {base.name!r} takes multiples of {multiple}."
 
 
 def _refuse_shapes(base: Base, sets: list[ImageSet]) -> None:
@@ -77,14 +69,6 @@ def _refuse_shapes(base: Base, sets: list[ImageSet]) -> None:
         if fault is not None:
             text = f"gives images of {height} x {width} px, and base {base.name!r} {fault}; take less."
             raise ConfigError(faults=[("data.resolution", text)])
-
-
-def prepare_for(
-    base: Base, image_set: ImageSet, size: int, class_map: Mapping[int | str, int] | None
-) -> ImageSet:
-    """Images of a size in the channels of the base, labels as its classes."""
-    names = base.class_names or None
-    return prepare(image_set, size, base.channels, base.classes, class_map, base_class_names=names)
 
 
 def describe_data(path: Path, data: Data) -> None:
