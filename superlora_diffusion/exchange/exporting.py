@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,8 @@ from typing import Any
 from torch import nn
 
 from ..adapters.module import SuperLoRA
-from ..adapters.reading import read_adapter_config
 from ..errors import AdapterError, ConfigError, nearest
-from ..models.storage import find_folder
-from ..runs.source import Source, open_source
+from ..runs.source import open_source
 from .factors import ErrorReport, Precision, factor_adapter, report_errors
 from .merging import write_merged
 from .places import Pipeline, parts_of, place_of, read_pipeline
@@ -97,18 +95,8 @@ def open_adapter(path: str, base: str | None = None) -> Attached:
         raise AdapterError(
             f"{path} was trained by method {source.adapter.method!r}; export and merge take SuperLoRA adapters."
         )
-    told = {} if base is not None else _base_settings(source)
-    revision, variant = told.get("revision"), told.get("variant")
-    folder = find_folder(source.base.name, revision, variant)
-    name = source.base.name
-    return Attached(source.base.network, source.adapter, folder, name, source.name, source.weights, variant)
-
-
-def _base_settings(source: Source) -> Mapping[str, Any]:
-    """How the base that the adapter was trained on is read."""
-    if source.config is not None:
-        return source.config.base.model_dump()
-    return (read_adapter_config(source.folder).get("base") or {}).get("settings") or {}
+    network, parts, name = source.base.network, source.base.parts, source.base.name
+    return Attached(network, source.adapter, parts.folder, name, source.name, source.weights, parts.variant)
 
 
 def export_adapter(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,10 @@ from .. import __version__
 from ..adapters.module import SuperLoRA
 from ..errors import BaseModelError
 from ..files import write_folder_atomically, write_json, write_text
+from ..models.copying import BASE_CARD, CARD, copy_rest
 from .places import Pipeline, parts_of
 
 NOTE = "superlora_merge.json"
-_CARD, _BASE_CARD = "README.md", "BASE_README.md"
-# At the top of a folder lie whole models in single files, too; a pipeline is not made of them.
-_SMALL_FILES = {".json", ".md", ".txt", ".py", ""}
 
 
 @contextmanager
@@ -59,13 +56,13 @@ def write_merged(
     _require_components(pipeline, parts)
 
     def write(partial: Path) -> None:
-        _copy_rest(pipeline, set(parts), partial)
+        copy_rest(pipeline.folder, pipeline.components, parts, partial)
         with merged(adapter):
             for part, child in parts.items():
                 child.save_pretrained(partial / part, variant=variant)
         note = _describe(adapter, origin)
         write_json(partial / NOTE, note)
-        write_text(partial / _CARD, _card(out.name, note, variant))
+        write_text(partial / CARD, _card(out.name, note, variant))
 
     write_folder_atomically(out, write)
     return out
@@ -86,14 +83,6 @@ def _require_components(pipeline: Pipeline, parts: Mapping[str, nn.Module]) -> N
             f"{pipeline.folder} lacks {', '.join(missing)}, which its model_index.json names; a merged pipeline "
             "needs every component. Download the whole base and name its folder with --base."
         )
-
-
-def _copy_rest(pipeline: Pipeline, replaced: set[str], out: Path) -> None:
-    for name in pipeline.components.keys() - replaced:
-        shutil.copytree(pipeline.folder / name, out / name)
-    for path in pipeline.folder.iterdir():
-        if path.is_file() and path.suffix in _SMALL_FILES and not path.name.startswith("."):
-            shutil.copyfile(path, out / (_BASE_CARD if path.name == _CARD else path.name))
 
 
 def _describe(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +115,7 @@ from diffusers import DiffusionPipeline
 pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder"{option})
 ```
 
-The base's licence holds for this pipeline, too; the base's own card, where it has one, is `{_BASE_CARD}`.
+The base's licence holds for this pipeline, too; the base's own card, where it has one, is `{BASE_CARD}`.
 
 | setting | value |
 | --- | --- |

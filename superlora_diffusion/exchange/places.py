@@ -10,8 +10,8 @@ from torch import nn
 
 from ..adapters.module import SuperLoRA
 from ..errors import BaseModelError
+from ..models.parts import INDEX, components_of
 
-INDEX = "model_index.json"
 DENOISERS = ("unet", "transformer")
 PARTS = (*DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")
 
@@ -84,9 +84,4 @@ def read_pipeline(folder: Path | str) -> Pipeline:
         name = index["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"{path} is broken: {type(error).__name__}: {error}.") from error
-    components = {
-        key: tuple(value)
-        for key, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and None not in value
-    }
-    return Pipeline(Path(folder), name if isinstance(name, str) else str(name[-1]), components)
+    return Pipeline(Path(folder), name if isinstance(name, str) else str(name[-1]), components_of(index))

@@ -36,6 +36,11 @@ class Parts:
         path = self.folder / INDEX
         return read_json(path) if path.is_file() else {}
 
+    @property
+    def components(self) -> dict[str, tuple[str, str]]:
+        """{folder: (library, class)}, empty slots left out."""
+        return components_of(self.index)
+
     def require(self, name: str) -> None:
         """Raise BaseModelError where a part that is needed has no folder."""
         if not (self.folder / name).is_dir():
@@ -70,7 +75,7 @@ class Parts:
 
     def has(self, name: str) -> bool:
         """Whether the pipeline has such a part."""
-        return self.index.get(name) not in (None, [None, None])
+        return name in self.components
 
     def pipeline(self, kind: str, wanted: Sequence[str]) -> Any:
         """A pipeline of diffusers with some of its parts only, frozen, fp32.
@@ -123,6 +128,15 @@ class Parts:
                     digest.update(f"{path.relative_to(self.folder)} {path.stat().st_size}\n".encode())
                     _add_samples(digest, path)
         return digest.hexdigest()[:16]
+
+
+def components_of(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """{folder: (library, class)} of a pipeline's model_index.json, empty slots left out."""
+    return {
+        key: tuple(value)
+        for key, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and None not in value
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from ..hub.explaining import explained
 from .base import Base
 from .composite import TextAndDenoiser
 from .config import EMBEDDED_BASE, BaseSettings
+from .copying import copy_rest
 from .families import family_of_network
 from .families.family import Family
 from .families.pixels import FAMILY as PIXELS
-from .parts import INDEX, Parts, read_json
+from .parts import Parts, read_json
 
 CARD = "superlora_base.json"
 ASSETS = Path(__file__).parent / "assets"
@@ -162,8 +162,9 @@ def save_base(base: Base, folder: Path, card: dict[str, Any] | None = None) -> N
             pipeline = DDPMPipeline(unet=base.network, scheduler=base.scheduler)
             pipeline.save_pretrained(partial, variant=base.parts.variant)
         else:
-            _copy_parts(base, partial)
-            for name, part in networks_of(base).items():
+            networks = networks_of(base)
+            copy_rest(base.parts.folder, base.parts.components, networks, partial)
+            for name, part in networks.items():
                 part.save_pretrained(partial / name, variant=base.parts.variant)
         told = meaning if base.family.conditioning == "class" else {}
         write_json(partial / CARD, {**told, **(card or {})})
@@ -177,12 +178,3 @@ def networks_of(base: Base) -> dict[str, nn.Module]:
         return {base.family.part: base.network}
     names = (base.family.part, *base.family.encoders)
     return {name: getattr(base.network, name) for name in names if hasattr(base.network, name)}
-
-
-def _copy_parts(base: Base, target: Path) -> None:
-    """Everything of a pipeline's folder but what trains. Links (as in the hub's cache) become files."""
-    for path in base.parts.folder.iterdir():
-        if path.name in networks_of(base) or path.name.startswith("."):
-            continue
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
-    assert (target / INDEX).is_file(), "a pipeline's folder has an index"

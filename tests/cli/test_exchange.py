@@ -18,6 +18,7 @@ from superlora_diffusion.adapters import AdapterCard
 from superlora_diffusion.cli import export, import_, merge
 from superlora_diffusion.cli.main import app
 from superlora_diffusion.exchange.exporting import open_adapter
+from superlora_diffusion.models.storage import save_base
 from superlora_diffusion.peers import attach_peer
 from superlora_diffusion.runs.folder import RunFolder
 
@@ -165,20 +166,23 @@ def test_revision_and_variant_of_a_base_are_remembered(place, monkeypatch):
 
     def find(source, revision=None, variant=None):
         asked.append((source, revision, variant))
-        return place / "base"
+        return place / ("base-fp16" if variant else "base")
 
     described = json.loads((place / "lorta/adapter_config.json").read_text())
-    described["base"]["settings"] = {"revision": "v2", "variant": "fp16"}
+    described["base"] |= {"id": "tiny", "settings": {"revision": "v2", "variant": "fp16"}}
     copy = place / "revised"
     copy.mkdir()
     for path in (place / "lorta").iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     (copy / "adapter_config.json").write_text(json.dumps(described))
-    monkeypatch.setattr("superlora_diffusion.exchange.exporting.find_folder", find)
-    monkeypatch.setattr("superlora_diffusion.runs.source.load_base_of", lambda *args: make_base())
-    open_adapter(str(copy))
-    open_adapter(str(copy), str(place / "base"))
+    base = make_base()
+    base.parts.variant = "fp16"
+    save_base(base, place / "base-fp16")
+    monkeypatch.setattr("superlora_diffusion.models.storage.find_folder", find)
+    own, other = open_adapter(str(copy)), open_adapter(str(copy), "tiny")
     assert asked == [("tiny", "v2", "fp16"), ("tiny", None, None)]
+    assert (own.folder, own.variant) == (place / "base-fp16", "fp16")
+    assert (other.folder, other.variant) == (place / "base", None)
 
 
 @pytest.mark.parametrize("verb", [export, import_, merge])
