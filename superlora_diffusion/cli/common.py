@@ -20,6 +20,15 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what the l
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
+AdapterOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="ADAPTER_OR_RUN", help="An adapter folder, or a finished run folder.", show_default=False
+    ),
+]
+BaseOfAdapter = Annotated[str | None, typer.Option(help="Another base than the adapter names.")]
+
+
 class ErrorReportingGroup(TyperGroup):
     """Prints our own errors as messages, exits with their code. Anything else is our fault: a traceback."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import AsJson, Quiet, Verbose, print_json, set_verbosity
+from .common import AdapterOrRun, AsJson, BaseOfAdapter, Quiet, Verbose, print_json, set_verbosity
 
 if TYPE_CHECKING:
     from ..exchange.factors import ErrorReport
@@ -41,12 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="ADAPTER_OR_RUN", help="An adapter folder, or a finished run folder.", show_default=False
-        ),
-    ],
+    source: AdapterOrRun,
     format: Annotated[str, typer.Option(help="diffusers, peft, kohya or merged.", show_default=False)],
     out: Annotated[
         Path, typer.Option(help="A new folder; for kohya a new .safetensors file.", show_default=False)
@@ -55,7 +50,7 @@ def export(
     max_error: Annotated[
         float | None, typer.Option(help="Highest relative error of any matrix; ranks follow from it.")
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
+    base: BaseOfAdapter = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

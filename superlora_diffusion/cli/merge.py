@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Quiet, Verbose, print_json, set_verbosity
+from .common import AdapterOrRun, AsJson, BaseOfAdapter, Quiet, Verbose, print_json, set_verbosity
 
 _HELP = """Write the base's pipeline with an adapter's update in its weights.
 
@@ -27,15 +27,10 @@ def register(app: typer.Typer) -> None:
 
 
 def merge(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_OR_ADAPTER", help="An adapter folder, or a finished run folder.", show_default=False
-        ),
-    ],
+    source: AdapterOrRun,
     out: Annotated[Path, typer.Option(help="A new folder.", show_default=False)],
     scale: Annotated[float | None, typer.Option(help="Scale of the adapter's update.")] = None,
-    base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
+    base: BaseOfAdapter = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Quiet, print_json
+from .common import AdapterOrRun, AsJson, Quiet, print_json
 
 _HELP = """Publish an adapter on the Hugging Face Hub: its files, a model card, samples and scores, in one commit.
 
@@ -30,12 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_OR_ADAPTER", help="A finished run folder, or an adapter folder.", show_default=False
-        ),
-    ],
+    source: AdapterOrRun,
     repo_id: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="The repository on the hub.", show_default=False)
     ],

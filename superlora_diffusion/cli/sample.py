@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import AsJson, Device, Quiet, Verbose, print_json, set_verbosity
+from .common import AsJson, BaseOfAdapter, Device, Quiet, Verbose, print_json, set_verbosity
 from .completion import samplers
 
 _HELP = """Draw images from a run, an adapter folder, a base, or several adapters at once.
@@ -51,7 +51,7 @@ def sample(
         typer.Option(metavar="ADAPTER[=WEIGHT]", help="Add this adapter, with a weight; can be repeated."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; SOURCE/samples/sample for a run.")] = None,
-    base: Annotated[str | None, typer.Option(help="Another base than the adapter names.")] = None,
+    base: BaseOfAdapter = None,
     classes: Annotated[
         str | None, typer.Option(help="Class names or indices, such as 0,3,7; all by default.")
     ] = None,

@@ -11,21 +11,10 @@ from torch import Tensor
 Condition = dict[str, Tensor]
 
 
-def drop_classes(labels: Tensor, null_class: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Replace each label by the null class with the given probability (Ho & Salimans 2022, section 3.2).
-
-    Args:
-        labels: (B,) class indices.
-        generator: a CPU generator, so that the choice does not depend on the device.
-    """
-    null = {"labels": torch.full((1,), null_class, dtype=labels.dtype, device=labels.device)}
-    return drop_condition({"labels": labels}, null, probability, generator)["labels"]
-
-
 def drop_condition(
     condition: Condition, null: Condition, probability: float, generator: torch.Generator
 ) -> Condition:
-    """Replace the rows of some images by the null condition, each image with the given probability.
+    """Replace rows by the null condition, each with the given probability (Ho & Salimans 2022, section 3.2).
 
     Args:
         condition: of B images.

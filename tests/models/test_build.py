@@ -8,7 +8,7 @@ from tiny import NAMES, UNET
 
 from superlora_diffusion.errors import ConfigError
 from superlora_diffusion.models.build import build_base
-from superlora_diffusion.models.conditioning import drop_classes
+from superlora_diffusion.models.conditioning import drop_condition
 from superlora_diffusion.models.config import BaseSettings, BuildSettings
 
 PAPER = {
@@ -92,6 +92,11 @@ def test_settings_name_their_faults(values, said):
 
 def test_classes_are_dropped_to_the_null_class_alone_at_the_given_rate():
     labels = torch.arange(20_000) % 4
+
+    def drop_classes(labels, null_class, probability, generator):
+        null = {"labels": torch.tensor([null_class])}
+        return drop_condition({"labels": labels}, null, probability, generator)["labels"]
+
     dropped = drop_classes(labels, 4, 0.25, torch.Generator().manual_seed(0))
     changed = dropped != labels
     assert (dropped[changed] == 4).all()
