@@ -9,7 +9,8 @@ import diffusers
 import torch
 from torch import nn
 
-from ..errors import BaseModelError, nearest
+from ..errors import BaseModelError, HubError, nearest
+from ..hub.download import download_snapshot, is_hub_id
 from .build import build_unet
 from .config import EMBEDDED_BASE, BaseSettings
 from .families import family_of_network
@@ -38,18 +39,17 @@ def network_on_meta(base: BaseSettings) -> nn.Module:
             return build_unet(base.build, base.build.class_names or ())
         path = find_network_config(str(base.path), base.revision)
         denoiser = _from_config(path)
-        return _with_encoders(denoiser, path, base) if base.text_encoders else denoiser
+        return _with_encoders(denoiser, path) if base.text_encoders else denoiser
 
 
-def _with_encoders(denoiser: nn.Module, path: Path, base: BaseSettings) -> nn.Module:
+def _with_encoders(denoiser: nn.Module, path: Path) -> nn.Module:
     """Denoiser and text encoders, called as in the pipeline."""
     family = family_of_network(dict(denoiser.config), str(path))
     parts = {family.part: denoiser}
     for name in getattr(family, "encoders", ()):
-        beside, local = path.parent.parent / name / CONFIG, Path(str(base.path)).expanduser().exists()
-        found = beside if local else _try_hub(str(base.path), f"{name}/{CONFIG}", base.revision)[0]
-        if found is not None and found.is_file():
-            parts[name] = _text_encoder(found)
+        beside = path.parent.parent / name / CONFIG
+        if beside.is_file():
+            parts[name] = _text_encoder(beside)
     return nn.ModuleDict(parts)
 
 
@@ -73,7 +73,7 @@ def find_network_config(source: str, revision: str | None = None) -> Path:
         return path
     if path.is_dir():
         return _inside(path)
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if not is_hub_id(source):
         raise BaseModelError(
             f"model {source!r} is neither a file nor a folder.{nearest(source, [EMBEDDED_BASE])} Expected the "
             f"embedded base {EMBEDDED_BASE!r}, a diffusers folder, a config.json, or a hub id: 'user/name'."
@@ -89,22 +89,13 @@ def _inside(folder: Path) -> Path:
 
 
 def _on_the_hub(source: str, revision: str | None) -> Path:
-    errors = []
-    for place in _PLACES:
-        found, error = _try_hub(source, place, revision)
-        if found:
-            return found
-        errors.append(error)
-    raise BaseModelError(f"model {source!r} is no local folder, and the hub gave no config: {errors[0]}.")
-
-
-def _try_hub(source: str, place: str, revision: str | None) -> tuple[Path | None, str]:
-    from huggingface_hub import hf_hub_download
-
+    """The configs of all parts are fetched at once: they are small, and the text encoders' may be asked for, too."""
     try:
-        return Path(hf_hub_download(source, place, revision=revision)), ""
-    except Exception as error:  # the hub client has no common error class; its own words are the best we have
-        return None, f"{type(error).__name__}: {str(error).strip().splitlines()[0].rstrip('.')}"
+        return _inside(download_snapshot(source, revision, [CONFIG, f"*/{CONFIG}"], "model"))
+    except HubError as error:
+        raise BaseModelError(
+            f"model {source!r} is no local folder, and the hub gave no config: {error}"
+        ) from error
 
 
 def _from_config(path: Path) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import BaseModelError, HubError, nearest
 from ..files import write_folder_atomically, write_json
+from ..hub.download import is_hub_id
 from ..hub.explaining import explained
 from .base import Base
 from .composite import TextAndDenoiser
@@ -104,7 +105,7 @@ def find_folder(source: str, revision: str | None = None, variant: str | None = 
         return ASSETS / EMBEDDED_BASE
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if not is_hub_id(source):
         raise BaseModelError(
             f"base {source!r} is no folder.{nearest(source, [EMBEDDED_BASE])} Expected the embedded base "
             f"{EMBEDDED_BASE!r}, a diffusers folder (holding unet/ or transformer/, and scheduler/), or a hub id: "
