@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from ..hub.download import download_snapshot, is_hub_id
 from .build import build_unet
 from .config import EMBEDDED_BASE, BaseSettings
 from .families import family_of_network
+from .families.family import Family
+from .families.pixels import FAMILY as PIXELS
 from .parts import read_json
-from .storage import ASSETS
+from .storage import ASSETS, find_family, find_folder
 
 CONFIG = "config.json"
 # Where a pipeline keeps its denoiser; a folder that is a network itself has the config at its top.
@@ -60,6 +63,21 @@ def _text_encoder(path: Path) -> nn.Module:
     return getattr(transformers, config.architectures[0])._from_config(config)
 
 
+def network_family(base: BaseSettings) -> Family:
+    """The family of a base by its network's config alone: of a hub id nothing else is downloaded.
+
+    Raises:
+        BaseModelError: if there is no such base, or no family drives its network.
+    """
+    if base.build is not None:
+        return PIXELS
+    source = str(base.path)
+    if is_hub_id(source) and not Path(source).expanduser().exists():
+        path = _on_the_hub(source, base.revision)
+        return family_of_network(read_json(path), source)
+    return find_family(find_folder(source))
+
+
 def find_network_config(source: str, revision: str | None = None) -> Path:
     """The config.json of a base's denoiser.
 
@@ -88,6 +106,7 @@ def _inside(folder: Path) -> Path:
     raise BaseModelError(f"{folder} holds no network: none of {', '.join(_PLACES)} is there.")
 
 
+@lru_cache(maxsize=32)  # a sweep asks for its base with every cell
 def _on_the_hub(source: str, revision: str | None) -> Path:
     """The configs of all parts are fetched at once: they are small, and the text encoders' may be asked for, too."""
     try:

@@ -19,7 +19,6 @@ from .config import EMBEDDED_BASE, BaseSettings
 from .copying import copy_rest
 from .families import family_of_network
 from .families.family import Family
-from .families.pixels import FAMILY as PIXELS
 from .parts import Parts, read_json
 
 CARD = "superlora_base.json"
@@ -58,17 +57,6 @@ def _with_text_encoders(base: Base) -> TextAndDenoiser:
     if not base.takes_text:
         raise BaseModelError(f"base {base.name!r} takes no text, so base.text_encoders has nothing to adapt.")
     return TextAndDenoiser(base, base.family.text_pipeline(base, base.device))
-
-
-def network_family(settings: BaseSettings) -> Family:
-    """The family of a base; its weights are not read.
-
-    Raises:
-        BaseModelError: as :func:`load_base`.
-    """
-    if settings.build is not None:
-        return PIXELS
-    return find_family(find_folder(str(settings.path), settings.revision, settings.variant))
 
 
 def find_family(folder: Path) -> Family:

@@ -11,7 +11,7 @@ import torch
 from ..devices import resolve_device
 from ..models.base import Base
 from ..models.conditioning import move
-from ..models.storage import network_family
+from ..models.shapes import network_family
 from ..runs.config import RunConfig
 from ..training.setup import load_or_build_base
 from .config import SweepConfig

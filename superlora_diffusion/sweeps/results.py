@@ -10,10 +10,11 @@ from ..errors import BaseModelError
 from ..evaluation.records import ScoreRecord, read_scores
 from ..models.families.family import Family
 from ..models.families.pixels import FAMILY as PIXELS
-from ..models.storage import network_family
+from ..models.shapes import network_family
 from ..runs.config import EXTRACTORS, RunConfig
 from ..runs.family import family_of
 from ..runs.folder import RunFolder
+from ..sampling.config import SamplingSettings
 from .folder import CARD
 
 SCORES = ("is_distance", "is_mean", "is_stderr", "fid", "kid", "precision", "recall", "accuracy")
@@ -56,17 +57,16 @@ def own_scores(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     if not folder.scores.is_file():
         return {}
     name = folder.path.resolve().name
-    own = [
-        record for record in read_scores(folder.scores) if record.name == name and _as_told(record, config)
-    ]
+    sampling = config.sampling.filled(_base_family(config).sampling)
+    records = [record for record in read_scores(folder.scores) if record.name == name]
+    own = [record for record in records if _as_told(record, config, sampling)]
     best = max(own, key=lambda record: record.n, default=None)
     return {} if best is None else best.model_dump(mode="json")
 
 
-def _as_told(record: ScoreRecord, config: RunConfig) -> bool:
+def _as_told(record: ScoreRecord, config: RunConfig, sampling: SamplingSettings) -> bool:
     """Whether a record's protocol is the config's. There may be fewer real images than were asked for."""
-    drawn_by = config.sampling.filled(_base_family(config).sampling)
-    told, drawn = config.evaluation, drawn_by.as_measured()
+    told, drawn = config.evaluation, sampling.as_measured()
     guidance = record.settings.get("guidance_scale")
     if guidance == 1:  # a base without a null class is drawn without guidance, whatever was asked
         drawn["guidance_scale"] = guidance

@@ -23,7 +23,8 @@ from ..models.base import Base
 from ..models.build import build_base
 from ..models.families.family import Family
 from ..models.noising import FlowMatching
-from ..models.storage import load_base, network_family
+from ..models.shapes import network_family
+from ..models.storage import load_base
 from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
