@@ -14,9 +14,8 @@ import numpy as np
 import yaml
 from families import WORDS, load, pictures, write_family, write_pictures
 from PIL import Image
-from typer.testing import CliRunner
+from typed import call
 
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.training import loop
 
 KINDS = ("ddpm", "unconditional", "dit", "sd", "sdxl", "sd3")
@@ -33,14 +32,6 @@ ADAPTERS: dict[str, dict[str, Any]] = {  # no targets: the family's own
 PROMPTS = ("a red dot", "oak")
 CLASSES = (1, 3)
 STEPS = 6
-
-
-def call(*words: Any):
-    """What a command line does; anything but a message is raised."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def said(*words: Any) -> str:

@@ -11,23 +11,15 @@ import torch
 from diffusers import DDPMPipeline
 from peft import PeftModel
 from tiny import make_base, run_config, write_base
-from typer.testing import CliRunner
+from typed import call
 
 from superlora_diffusion import SuperLoRAConfig, attach, load_adapter
 from superlora_diffusion.adapters import AdapterCard
 from superlora_diffusion.cli import export, import_, merge
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.exchange.exporting import open_adapter
 from superlora_diffusion.models.storage import save_base
 from superlora_diffusion.peers import attach_peer
 from superlora_diffusion.runs.folder import RunFolder
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def said(*words):

@@ -8,12 +8,11 @@ import shlex
 
 import pytest
 from tiny import make_base, run_config
-from typer.testing import CliRunner
+from typed import call
 
 from superlora_diffusion import SuperLoRAConfig, attach
 from superlora_diffusion.adapters import AdapterCard
 from superlora_diffusion.cli import inspect as verb
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.peers import attach_peer
 from superlora_diffusion.runs.folder import RunFolder
 from superlora_diffusion.runs.inspection import inspect_adapter
@@ -21,13 +20,6 @@ from superlora_diffusion.runs.inspection import inspect_adapter
 CARD = AdapterCard(
     base="birches-8", data={"name": "mnist-mini"}, training={"steps": 6, "learning_rate": 0.02}
 )
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def said(*words):

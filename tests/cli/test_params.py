@@ -7,13 +7,12 @@ import re
 import shlex
 
 import pytest
+import typed
 import yaml
 from arithmetic_text import check_equation, evaluate
 from tiny import run_values, write_base
-from typer.testing import CliRunner
 
 from superlora_diffusion import attach, count_parameters
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
 from superlora_diffusion.runs.loading import load_config
@@ -41,10 +40,7 @@ PUBLISHED = {
 
 
 def call(*words):
-    result = CliRunner().invoke(app, ["params", *map(str, words)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return typed.call("params", *words)
 
 
 def said(*words):

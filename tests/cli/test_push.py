@@ -11,20 +11,12 @@ import sys
 import pytest
 from hub.fake_hub import FakeHub, cache_by_hand, files_in, hub_client
 from tiny import make_base, run_config
-from typer.testing import CliRunner
+from typed import call
 
 from superlora_diffusion import SuperLoRAConfig, attach
 from superlora_diffusion.adapters import AdapterCard
 from superlora_diffusion.cli import push as verb
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.runs.folder import RunFolder
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import json
 import re
 
 import pytest
+import typed
 from tiny import write_base
-from typer.testing import CliRunner
 
 from superlora_diffusion.cli.common import split_words
-from superlora_diffusion.cli.main import app
 
 NAMES = [
     f"{place}.attentions.{number}.{name}"
@@ -25,10 +24,7 @@ def base(tmp_path_factory):
 
 
 def call(*words):
-    result = CliRunner().invoke(app, ["inspect", *map(str, words)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return typed.call("inspect", *words)
 
 
 def said(*words):

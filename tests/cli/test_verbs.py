@@ -13,21 +13,12 @@ import pytest
 import yaml
 from pipelines import write_pipeline
 from tiny import run_values, write_base, write_data
-from typer.testing import CliRunner
+from typed import call
 
 from superlora_diffusion import __version__
 from superlora_diffusion.adapters.variants import LEARNING_RATES
 from superlora_diffusion.cli import eval_is, sample, train
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.errors import SuperLoRAError
-
-
-def call(*words):
-    """One call of the program; its result has exit_code, stdout and stderr. Faults of ours are raised."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def fails(code, *words):

@@ -10,10 +10,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tiny import make_base, run_config, run_values, write_base, write_data
-from typer.testing import CliRunner
+from typed import call
 
 from superlora_diffusion.adapters.storage import load_adapter
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.errors import AdapterError, ConfigError
 from superlora_diffusion.models.storage import save_base
 from superlora_diffusion.peers import load_peer
@@ -28,13 +27,6 @@ METHODS = {
     "lycoris": {"method": "lycoris", "lycoris": {"algo": "loha", "options": {"lora_dim": 2}}},
     "bitfit": {"method": "bitfit"},
 }
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture(scope="module")
