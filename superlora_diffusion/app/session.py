@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..runs.draw import choose, sampling_of
 from ..runs.source import Source
 from ..sampling.config import SamplingSettings
-from ..sampling.producer import generate
+from ..sampling.producer import asked_for, generate
 from ..sampling.request import SampleRequest
 from .choice import Choice, check_mix, look_up, told_base
 from .stage import Stage, counted, stage_key
@@ -189,13 +189,8 @@ class _Task:
         self.count = request.count or max(len(chosen), 1)
         self.indices = np.resize(np.array(chosen or [0]), self.count)
         self.labels = tuple(names[index] for index in self.indices) if names else ()
+        self.asked = asked_for(stage.base, names, self.indices)
         self._done = self._total = 0
-
-    @property
-    def asked(self) -> list[str] | np.ndarray | None:
-        if self.stage.base.takes_text:
-            return list(self.labels)
-        return self.indices if self.labels else None
 
     @property
     def key(self) -> tuple:

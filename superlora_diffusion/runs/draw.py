@@ -20,7 +20,7 @@ from ..models.base import Base
 from ..peers import Peer
 from ..sampling.config import SamplingSettings
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate, run_settings_for
+from ..sampling.producer import asked_for, generate, run_settings_for
 from ..sampling.request import SampleRequest
 from .mix import open_mixed
 from .source import Source
@@ -45,9 +45,7 @@ class Drawing:
     @property
     def asked(self) -> list[str] | np.ndarray | None:
         """What the images are asked to be."""
-        if self.source.base.takes_text:
-            return [self.names[index] for index in self.indices]
-        return self.indices if self.names else None
+        return asked_for(self.source.base, self.names, self.indices)
 
 
 def prepare_drawing(

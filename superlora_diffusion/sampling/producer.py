@@ -6,7 +6,7 @@ so neither the batch size nor the device nor the number of images changes it (be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -144,6 +144,19 @@ def _batches(
             yield to_uint8(_denoise(base, condition, null, generators, settings))
     finally:
         base.network.train(was_training)
+
+
+def asked_for(base: Base, names: Sequence[str], indices: np.ndarray) -> Asked | np.ndarray:
+    """What images are asked to be.
+
+    Args:
+        base: what is drawn from.
+        names: its classes, or prompts; empty for an unconditional base.
+        indices: (N,) which of them each image is.
+    """
+    if base.takes_text:
+        return [names[index] for index in indices]
+    return indices if names else None
 
 
 def check_asked(base: Base, asked: Asked | np.ndarray, count: int) -> list[int] | list[str] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from ..models.base import Base
 from ..runs.config import RunConfig
 from ..sampling.grid import save_grid
-from ..sampling.producer import generate, run_settings_for
+from ..sampling.producer import asked_for, generate, run_settings_for
 
 _CLASSES, _PROMPTS, _UNASKED = 10, 4, 8
 """Columns of a preview: classes or prompts at most, images without either."""
@@ -28,11 +28,7 @@ def save_preview(path: Path, base: Base, config: RunConfig, captions: Sequence[s
     names = _columns(base, config, captions)
     columns = len(names) or _UNASKED
     count = columns * config.preview.per_class
-    asked = np.arange(count) % columns
-    if base.takes_text:
-        asked = [names[column] for column in asked]
-    elif base.classes is None:
-        asked = None
+    asked = asked_for(base, names, np.arange(count) % columns)
     drawn_by = run_settings_for(base, config.sampling, config.data.resolution)
     save_grid(path, generate(base, asked, count, drawn_by, seed=config.seed), columns, names or None)
 
