@@ -36,8 +36,9 @@ def ls(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        typer.echo(f"{row['name']:24} {row['title']}")
+        typer.echo(f"{row['name']:{width}}  {row['title']}")
 
 
 def _title(path: Path) -> str:

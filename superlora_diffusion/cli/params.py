@@ -22,7 +22,7 @@ Examples:
 
   superlora-diff params --config demo adapter.variant=lora adapter.rank=2
 
-  superlora-diff params --config demo --model paper-unet adapter.variant=lorta adapter.groups=12
+  superlora-diff params --config demo --model paper/base-svhn adapter.variant=lorta adapter.groups=12
 
   superlora-diff params --budget 5000 --targets to_q,to_v --families lora,lorta
 

@@ -18,7 +18,7 @@ _PACKAGED = Path(__file__).parent.parent / "configs"  # in a wheel
 _CHECKOUT = Path(__file__).parent.parent.parent / "configs"  # in a checkout
 
 
-_SWEEPS = "sweeps/"
+_SWEEPS = "sweeps"  # a folder of this name holds sweeps, at any depth
 # Values that start their section anew, and what of it stays.
 _ANEW = {
     "adapter.variant": ("targets", "exclude", "seed"),
@@ -67,12 +67,12 @@ def configs_folder() -> Path:
 
 def packaged_configs() -> dict[str, Path]:
     """The packaged run configs by name ("demo", ...)."""
-    return {name: path for name, path in _packaged().items() if not name.startswith(_SWEEPS)}
+    return {name: path for name, path in _packaged().items() if path.parent.name != _SWEEPS}
 
 
 def packaged_sweeps() -> dict[str, Path]:
-    """The packaged sweeps by name ("sweeps/paper-small", ...)."""
-    return {name: path for name, path in _packaged().items() if name.startswith(_SWEEPS)}
+    """The packaged sweeps by name ("sweeps/paper-small", "paper/sweeps/to-street", ...)."""
+    return {name: path for name, path in _packaged().items() if path.parent.name == _SWEEPS}
 
 
 def _packaged() -> dict[str, Path]:

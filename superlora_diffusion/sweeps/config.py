@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from textwrap import indent
 from typing import Annotated, Any
 
@@ -93,7 +94,8 @@ class SweepConfig(Settings):
     set: dict[str, Any] = Field(default_factory=dict)
     """Fixed values for all cells, by dotted key."""
     settings: tuple[NamedSetting, ...] = ()
-    """Named settings; none is the one setting that the run config describes."""
+    """Named settings; none is the one setting that the run config describes. In a file, the path or the packaged
+    name of another sweep takes that one's."""
     grid: dict[str, Axis] = Field(default_factory=dict)
     zip: dict[str, Axis] = Field(default_factory=dict)
     """Axes that every setting is multiplied with."""
@@ -180,34 +182,58 @@ def load_sweep(name: str, overrides: Iterable[str] = (), **given: Any) -> SweepC
     """
     values = {**read_sweep(name), **{key: value for key, value in given.items() if value is not None}}
     try:
-        return _override(SweepConfig(**values), [parse_override(text) for text in overrides])
+        return override_sweep(SweepConfig(**values), overrides)
     except ConfigError as error:
         raise ConfigError(f"sweep {name}:\n" + indent(str(error), "  "), faults=error.faults) from None
 
 
 def read_sweep(name: str) -> dict[str, Any]:
-    """The values in a sweep's file, unchecked; a run config beside the file is found.
+    """The values in a sweep's file, unchecked; a run config beside the file is found, and another sweep's settings.
 
     Raises:
         ConfigError: if there is no such file, or it is no YAML mapping.
     """
     path = find_in(name, "sweep")
     values = read_values(path)
-    run_config = values.get("config")
-    if isinstance(run_config, str) and (path.parent / run_config).is_file():
-        values["config"] = str(path.parent / run_config)
+    if isinstance(values.get("config"), str):
+        values["config"] = _beside(path, values["config"])
+    if isinstance(values.get("settings"), str):
+        values["settings"] = _settings_of(_beside(path, values["settings"]), name)
     return values
 
 
-def _override(sweep: SweepConfig, overrides: list[tuple[str, Any]]) -> SweepConfig:
-    """The sweep with values that hold for all cells.
+def _beside(path: Path, name: str) -> str:
+    """The file of this name in the folder of ``path``, where there is one; else the name as it is."""
+    return str(path.parent / name) if (path.parent / name).is_file() else name
+
+
+def _settings_of(other: str, name: str) -> Any:
+    """The settings that another sweep's file lists.
 
     Raises:
-        ConfigError: for a key that the sweep varies or a setting sets.
+        ConfigError: if there is no such file, or it has no list of settings of its own.
     """
+    try:
+        settings = read_values(find_in(other, "sweep")).get("settings")
+    except ConfigError as error:
+        raise ConfigError(f"sweep {name}: settings: {error}") from error
+    if not isinstance(settings, list):
+        raise ConfigError(
+            f"sweep {name}: settings: {other} lists no settings of its own; name a sweep that does."
+        )
+    return settings
+
+
+def override_sweep(sweep: SweepConfig, overrides: Iterable[str]) -> SweepConfig:
+    """The sweep with ``key.path=value`` texts that hold for all cells.
+
+    Raises:
+        ConfigError: for a malformed text, or a key that the sweep varies or a setting sets.
+    """
+    pairs = [parse_override(text) for text in overrides]
     taken = part_keys(Axes(grid=sweep.grid, zip=sweep.zip)).union(*map(part_keys, sweep.settings))
     text = "the sweep's file varies it, or gives it by setting; change it there."
-    faults = [(key, text) for key, _ in overrides if key in taken]
+    faults = [(key, text) for key, _ in pairs if key in taken]
     if faults:
         raise ConfigError(faults=faults)
-    return SweepConfig(**{**sweep.model_dump(), "set": {**flatten(sweep.set), **dict(overrides)}})
+    return SweepConfig(**{**sweep.model_dump(), "set": {**flatten(sweep.set), **dict(pairs)}})

@@ -72,9 +72,9 @@ def place(tmp_path_factory):
     ("overrides", "published"), PUBLISHED.items(), ids=[str(n) for n in PUBLISHED.values()]
 )
 def test_published_points_on_the_papers_unet(overrides, published):
-    words = ("--config", "demo", "--model", "paper-unet", *overrides.split())
+    words = ("--config", "demo", "--model", "paper/base-svhn", *overrides.split())
     text = said(*words)
-    assert f"{published:,} numbers train" in text and " on paper-unet" in text
+    assert f"{published:,} numbers train" in text and " on paper/base-svhn" in text
     counts = re.findall(r"\(x (\d+)\)", text)
     groups = [line for line in text.splitlines() if re.match(r"  (A_|B_|core|vector)", line)]
     times = [int(count) for count in counts] or [1]
@@ -83,7 +83,7 @@ def test_published_points_on_the_papers_unet(overrides, published):
 
 
 def test_the_targets_are_summed_up():
-    text = said("--config", "demo", "--model", "paper-unet", PAIR)
+    text = said("--config", "demo", "--model", "paper/base-svhn", PAIR)
     assert "to_q, to_v: 42 matrices, N = 565,248 weights" in text
     assert "32 of 128 x 128" in text and "10 of 64 x 64" in text
 
@@ -241,7 +241,7 @@ def test_a_network_that_train_cannot_take_is_listed_without_a_command(tmp_path):
     assert json.loads(said("--budget", 300, "--model", path, "--json"))["train"] is None
     text = said("--budget", 300, "--model", path, "--top", 1)
     assert "train itself takes no base of this kind" in text and " 1 adapter.variant=" in text
-    assert json.loads(said("--budget", 300, "--model", "paper-unet", "--json"))["train"] is None
+    assert json.loads(said("--budget", 300, "--model", "paper/base-svhn", "--json"))["train"] is None
 
 
 def test_a_config_for_another_method_is_turned():

@@ -89,7 +89,7 @@ def test_json_tells_patterns_and_shapes(base):
 
 
 def test_models_are_named_as_elsewhere(base):
-    for model in (f"{base}/unet/config.json", "paper-unet", "synthdigits-16", "demo"):
+    for model in (f"{base}/unet/config.json", "paper/base-svhn", "synthdigits-16", "demo"):
         assert "UNet2DModel of" in said("--targets", model, "to_q")
 
 

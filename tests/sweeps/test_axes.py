@@ -165,7 +165,7 @@ def test_a_sweep_is_its_own_yaml(make_sweep):
 
 def test_the_papers_sweep_has_the_published_counts_on_the_papers_network():
     published = [75776, 70720, 73728, 10752, 8512, 8160, 11100, 5112, 1080, 1060, 832, 76, 31]
-    unet = load_or_build_base(load_config("paper-unet")).network
+    unet = load_or_build_base(load_config("paper/base-svhn")).network
     counts = []
     for setting in list_settings(load_sweep("sweeps/paper-small")):
         keys = {key: value for key, value in setting.values.items() if key.startswith("adapter.")}
