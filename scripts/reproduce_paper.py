@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paper.experiment import Line, Move, Wish
 
+    from superlora_diffusion.data.config import DataConfig
     from superlora_diffusion.runs.config import RunConfig
     from superlora_diffusion.sweeps.config import SweepConfig
     from superlora_diffusion.sweeps.sweep import Result
@@ -67,17 +68,19 @@ def reproduce(wish: Wish, options: argparse.Namespace) -> int:
     from paper.comparison import plan_text
     from paper.experiment import list_lines, list_moves, make_sweep
 
+    from superlora_diffusion.sweeps.cells import list_cells
     from superlora_diffusion.sweeps.config import override_sweep
 
     moves = list_moves(wish)
     lines = list_lines(wish, moves)
     sweep = override_sweep(make_sweep(wish, lines), options.overrides)
+    cells = list_cells(sweep)  # every fault of a value is told here, before anything is loaded
     if not options.quiet:
         print(plan_text(lines), flush=True)
     if options.dry_run:
         print(estimate(sweep, moves, options))
         return 0
-    check_data(sweep, moves)
+    check_data([cell.config.data for cell in cells], moves, wish)
     for pretraining in unfinished_bases(moves):
         pretrain(pretraining, options)
     result = run(sweep, options)
@@ -86,31 +89,28 @@ def reproduce(wish: Wish, options: argparse.Namespace) -> int:
     return exit_code(result)
 
 
-def check_data(sweep: SweepConfig, moves: Sequence[Move]) -> None:
-    """Look at every data set before anything is trained.
+def check_data(wanted: Sequence[DataConfig], moves: Sequence[Move], wish: Wish) -> None:
+    """Look at every data set, those of the bases to come included, before anything is trained.
 
     Raises:
         DataError: for what is missing or broken.
     """
     from superlora_diffusion.data.loading import load_image_set
-    from superlora_diffusion.sweeps.cells import list_cells
 
-    wanted = [cell.config.data for cell in list_cells(sweep)]
-    wanted += [pretraining.data for pretraining in unfinished_bases(moves)]
+    wanted = [*wanted, *(pretraining.data for pretraining in unfinished_bases(moves))]
     for data in {data.model_dump_json(): data for data in wanted}.values():
-        check_file(data.name)
+        check_file(data.name, "usps" if data.name == wish.handwriting.get("usps") else "mnist")
         load_image_set(data, "test")
 
 
-def check_file(name: str) -> None:
-    """Raise DataError for an npz that is not there, saying where one comes from."""
+def check_file(name: str, public: str) -> None:
+    """Raise DataError for an npz that is not there, saying where one comes from: mnist or usps."""
     from superlora_diffusion.errors import DataError
 
     kind, _, path = name.partition(":")
     if kind != "npz" or Path(path).expanduser().is_file():
         return
-    option = "--usps-file" if name == USPS else "--mnist-file"
-    public = "usps" if name == USPS else "mnist"
+    option = f"--{public}-file"
     raise DataError(
         f"{path}: no such file. Give its place with {option} FILE.npz. {ARRAYS} (else a fifth of each class is held "
         f"out). Or take a set by name: {option} {public} data.download=true fetches it by torchvision"
@@ -149,23 +149,37 @@ def threads_of(options: argparse.Namespace) -> int:
 
 
 def write_results(wish: Wish, lines: Sequence[Line], result: Result, options: argparse.Namespace) -> None:
-    """The report, its plot and table, and the comparison with the published points; as far as it goes."""
+    """The comparison with the published points, the report, and a plot of each move; as far as the sweep went."""
     from paper.comparison import as_csv, compare, scores_text
 
     from superlora_diffusion.files import write_text
-    from superlora_diffusion.report.report import Options, write_report
 
     compared = compare(lines, result.rows)
     path = wish.out / f"comparison-{wish.scale}.csv"
     write_text(path, as_csv(compared))
-    title = f"The paper's experiment at scale {wish.scale}"
-    report = Options(
-        wish.out / f"report-{wish.scale}.html", ("html", "png", "csv"), None, title, published=True
-    )
-    written = write_report([wish.out / wish.scale], report)
+    written = [path, *write_reports(wish, lines, result)]
     if not options.quiet:
         print(scores_text(compared))
-        print("\n".join([str(path), *(file["path"] for file in written["files"])]))
+        print("\n".join(map(str, written)))
+
+
+def write_reports(wish: Wish, lines: Sequence[Line], result: Result) -> list[Path]:
+    """One page and table of all runs, and a plot of each move that has any: what is scored on other data is apart."""
+    from superlora_diffusion.report.report import Options, write_report
+    from superlora_diffusion.sweeps.folder import SweepFolder
+
+    folder, title = SweepFolder(wish.out / wish.scale), f"The paper's experiment at scale {wish.scale}"
+    whole = Options(wish.out / f"report-{wish.scale}.html", ("html", "csv"), None, title, published=True)
+    written = write_report([folder.path], whole)["files"]
+    moves = {line.setting: line.move.name for line in lines}
+    for move in dict.fromkeys(moves.values()):
+        rows = [row for row in result.rows if moves[row["setting"]] == move]
+        cells = [folder.cell(f"{row['setting']}-seed{row['seed']}") for row in rows]
+        out = wish.out / f"report-{wish.scale}-{move}.png"
+        if cells:
+            plot = Options(out, ("png",), "is_distance", f"{title}: {move}", published=True)
+            written += write_report(cells, plot)["files"]
+    return [Path(file["path"]) for file in written]
 
 
 def exit_code(result: Result) -> int:

@@ -27,7 +27,9 @@ def test_the_list_as_json_names_kind_title_and_file():
     assert rows.keys() == packaged_configs().keys() | packaged_sweeps().keys()
     assert rows["demo"]["kind"] == "run" and rows["sweeps/compare"]["kind"] == "sweep"
     assert Path(rows["demo"]["file"]) == packaged_configs()["demo"]
+    assert rows["paper/sweeps/to-street"]["kind"] == "sweep" and rows["paper/base-mnist"]["kind"] == "run"
     text = call("configs", "ls").stdout
+    assert len({line.index(rows[line.split()[0]]["title"]) for line in text.splitlines()}) == 1, "one column"
     assert all(row["title"] and row["title"] in text and "#" not in row["title"][:1] for row in rows.values())
 
 
@@ -37,6 +39,8 @@ def test_copies_into_folders_and_says_how_to_use_them(tmp_path):
     assert load_sweep("deep/er/mine.yaml") == load_sweep("sweeps/paper-small")
     assert "superlora-diff train --config deep/demo.yaml" in call("configs", "cp", "demo", "deep").stdout
     assert load_config("deep/demo.yaml") == load_config("demo")
+    call("configs", "cp", "paper/sweeps/to-street", "deep/back.yaml")
+    assert load_sweep("deep/back.yaml") == load_sweep("paper/sweeps/to-street")
     result = call("configs", "cp", "sweeps/compare", "deep")
     assert (tmp_path / "deep/compare.yaml").is_file() and result.exit_code == 0
     again = call("configs", "cp", "demo", "deep")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from superlora_diffusion.adapters import SuperLoRAConfig, count_parameters, find_targets
+from superlora_diffusion.adapters import count_parameters, find_targets
 from superlora_diffusion.errors import ConfigError
-from superlora_diffusion.runs.loading import apply_overrides, load_config, packaged_configs, packaged_sweeps
+from superlora_diffusion.runs.loading import load_config, packaged_configs, packaged_sweeps
 from superlora_diffusion.sweeps.cells import list_cells, list_settings
 from superlora_diffusion.sweeps.config import SweepConfig, load_sweep
 from superlora_diffusion.sweeps.plan import plan_sweep
@@ -136,11 +136,13 @@ def test_the_budget_keeps_what_fits(make_sweep):
 
 
 def test_every_packaged_sweep_resolves_to_cells_with_counts():
-    assert packaged_sweeps() and not any(name.startswith("sweeps/") for name in packaged_configs())
+    assert packaged_sweeps() and not any("sweeps/" in name for name in packaged_configs())
     for name in packaged_sweeps():
         sweep = load_sweep(name)
         cells = list_cells(sweep)
         assert len(cells) == len(list_settings(sweep)) * len(sweep.seeds) > 1
+        if name.startswith("paper/"):  # on a base that is pretrained first: see the published counts below
+            continue
         counts = [item.parameters for item in plan_sweep(sweep)]
         assert len(counts) == len(cells) and all(counts)
 
@@ -163,12 +165,42 @@ def test_a_sweep_is_its_own_yaml(make_sweep):
     assert SweepConfig(**sweep.model_dump(mode="json")) == sweep
 
 
-def test_the_papers_sweep_has_the_published_counts_on_the_papers_network():
+@pytest.mark.parametrize(
+    "name", ["paper/sweeps/to-handwriting", "paper/sweeps/to-street", "sweeps/paper-small"]
+)
+def test_the_papers_sweeps_have_the_published_counts_on_the_papers_network(name):
     published = [75776, 70720, 73728, 10752, 8512, 8160, 11100, 5112, 1080, 1060, 832, 76, 31]
-    unet = load_or_build_base(load_config("paper/base-svhn")).network
-    counts = []
-    for setting in list_settings(load_sweep("sweeps/paper-small")):
-        keys = {key: value for key, value in setting.values.items() if key.startswith("adapter.")}
-        adapter = SuperLoRAConfig(**apply_overrides({}, keys.items())["adapter"])
-        counts.append(count_parameters(adapter, find_targets(unet, adapter)))
-    assert counts == [565248, *published]  # dense comes first
+    for base in ("paper/base-svhn", "paper/base-mnist"):
+        unet = load_or_build_base(load_config(base)).network
+        adapters = [cell.config.adapter for cell in list_cells(load_sweep(name, seeds=[0]))]
+        counts = [count_parameters(adapter, find_targets(unet, adapter)) for adapter in adapters]
+        assert counts == [565248, *published]  # dense comes first
+
+
+def test_the_papers_sweeps_go_both_ways_and_differ_in_nothing_else():
+    there, back = (load_sweep(f"paper/sweeps/to-{way}") for way in ("handwriting", "street"))
+    pairs = list(zip(list_cells(there), list_cells(back), strict=True))
+    assert len(pairs) == 14 * 3
+    for one, other in pairs:
+        one, other = one.config, other.config
+        assert (one.base.path, one.data.name) == ("runs/paper/base-svhn/base", "mnist")
+        assert (other.base.path, other.data.name) == ("runs/paper/base-mnist/base", "svhn")
+        turned = other.model_copy(update={"base": one.base, "data": one.data, "output": one.output})
+        assert turned == one
+    for data in ("svhn", "mnist"):
+        config = load_config(f"paper/base-{data}")
+        assert (config.method, config.data.name, config.output) == ("full", data, f"runs/paper/base-{data}")
+
+
+def test_a_sweep_takes_the_settings_of_another(tmp_path, monkeypatch):
+    (tmp_path / "one.yaml").write_text("output: o\nsettings:\n  - {name: a, set: {adapter.rank: 3}}\n")
+    (tmp_path / "two.yaml").write_text("output: p\nsettings: one.yaml\n")
+    (tmp_path / "three.yaml").write_text("output: q\nsettings: two.yaml\n")
+    (tmp_path / "four.yaml").write_text("output: q\nsettings: sweeps/papers\n")
+    monkeypatch.chdir("/")
+    found = load_sweep(str(tmp_path / "two.yaml"))
+    assert (found.output, [cell.config.adapter.rank for cell in list_cells(found)]) == ("p", [3])
+    with pytest.raises(ConfigError, match=r"three.yaml: settings: .*two.yaml lists no settings of its own"):
+        load_sweep(str(tmp_path / "three.yaml"))
+    with pytest.raises(ConfigError, match=r"four.yaml: settings: sweep 'sweeps/papers' is neither"):
+        load_sweep(str(tmp_path / "four.yaml"))
