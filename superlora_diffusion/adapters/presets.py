@@ -1,16 +1,19 @@
 """Presets: names for kinds of layers, whatever a family of networks calls them. Imports no torch.
 
 The families whose names are known: diffusers' UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel,
-SD3Transformer2DModel and FluxTransformer2DModel, and transformers' CLIP and T5 text encoders.
+SD3Transformer2DModel and FluxTransformer2DModel, and transformers' CLIP and T5 text encoders and ViT.
 """
 
 from __future__ import annotations
 
-# Each in the order: diffusers, CLIP, T5. A bare "q" could be anything, so that T5's carry their module's name.
-_Q = ("to_q", "q_proj", "SelfAttention.q", "EncDecAttention.q")
-_K = ("to_k", "k_proj", "SelfAttention.k", "EncDecAttention.k")
-_V = ("to_v", "v_proj", "SelfAttention.v", "EncDecAttention.v")
-_OUT = ("to_out.0", "out_proj", "SelfAttention.o", "EncDecAttention.o")
+# Each in the order: diffusers, CLIP and transformers 5's ViT, T5, transformers 4's ViT. A bare "q" or "query" could be
+# anything, so that those carry their module's name.
+_Q = ("to_q", "q_proj", "SelfAttention.q", "EncDecAttention.q", "attention.query")
+_K = ("to_k", "k_proj", "SelfAttention.k", "EncDecAttention.k", "attention.key")
+_V = ("to_v", "v_proj", "SelfAttention.v", "EncDecAttention.v", "attention.value")
+_OUT = (
+    "to_out.0", "out_proj", "o_proj", "SelfAttention.o", "EncDecAttention.o", "attention.output.dense",
+)  # fmt: skip
 _ADDED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """Projections of the second stream (the text) of joint attention."""
 _MLP = (
@@ -23,6 +26,9 @@ _MLP = (
     "single_transformer_blocks.*.proj_out",
     "mlp.fc1",
     "mlp.fc2",
+    # transformers 4's ViT; its attention's own output is "attention.output.dense".
+    "layer.*.intermediate.dense",
+    "layer.*.output.dense",
     "DenseReluDense.wi",
     "DenseReluDense.wi_0",
     "DenseReluDense.wi_1",

@@ -16,7 +16,9 @@ WEIGHTS, CONFIG, PROJECTION = (
 )
 FIXED = "fixed.safetensors"
 """Random state that a peer's method has and does not train."""
-FILES = (WEIGHTS, PROJECTION, FIXED, CONFIG)
+HEAD = "head.safetensors"
+"""The layer that names the classes, where a classifier's trained beside the adapter."""
+FILES = (WEIGHTS, PROJECTION, FIXED, HEAD, CONFIG)
 """All that belongs to an adapter; the config is the last to be written."""
 
 

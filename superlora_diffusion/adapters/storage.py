@@ -40,6 +40,13 @@ class AdapterCard:
     """How the base was read, where it does not say so itself (revision, null class, class names)."""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    classification: Mapping[str, Any] = field(default_factory=dict)
+    """Of an adapter of a classifier: its classes, and how many numbers of the head trained beside it."""
+
+    def told(self) -> dict[str, Any]:
+        """What it adds to an adapter's file, beside the base."""
+        told = {"data": dict(self.data), "training": dict(self.training)}
+        return {**told, "classification": dict(self.classification)} if self.classification else told
 
 
 def save_adapter(
@@ -83,8 +90,7 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
             "settings": dict(card.base_settings),
             "fingerprint": fingerprint(base_weights(adapter._model)),
         },
-        "data": dict(card.data),
-        "training": dict(card.training),
+        **card.told(),
     }
 
 

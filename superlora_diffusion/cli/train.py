@@ -85,9 +85,13 @@ def train(
         typer.echo(f"{'Finished' if trained else 'Already finished'}: the {what} is in {result['result']}")
         if best is not None:
             typer.echo(f"The best by {best.by} was {best}: {folder}")
-        typer.echo(
-            f"Next: superlora-diff sample {resolved.output}, or superlora-diff eval-is {resolved.output}"
-        )
+        typer.echo(f"Next: {_next(resolved)}")
+
+
+def _next(config) -> str:
+    if config.classifies:
+        return f"superlora-diff eval-acc {config.output}"
+    return f"superlora-diff sample {config.output}, or superlora-diff eval-is {config.output}"
 
 
 def _print_plan(config, as_json: bool) -> None:
@@ -109,3 +113,6 @@ def _print_plan(config, as_json: bool) -> None:
         typer.echo(note)
     rate = f"learning rate {plan['learning_rate']:g}"
     typer.echo(f"{plan['parameters']:,} numbers train, at {rate}: {plan['trains']}")
+    if plan["head_parameters"]:
+        rate = f"learning rate {config.classification.head_learning_rate:g}"
+        typer.echo(f"{plan['head_parameters']:,} numbers of the head train beside them, at {rate}")

@@ -89,6 +89,15 @@ class Base:
         """How training mixes images with noise."""
         return noising_of(self.scheduler)
 
+    @property
+    def adapted(self) -> nn.Module:
+        """What adapters and peers are attached to."""
+        return self.network
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade time for memory."""
+        self.network.enable_gradient_checkpointing()
+
     def predict(
         self, noisy: Tensor, times: Tensor, condition: Condition, network: nn.Module | None = None
     ) -> Tensor:

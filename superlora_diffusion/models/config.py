@@ -39,22 +39,63 @@ class NoiseScheduleSettings(Settings):
         return self
 
 
-class BuildSettings(Settings):
-    """A fresh class-conditional ``UNet2DModel``."""
+class VitSettings(Settings):
+    """A fresh vision transformer (Dosovitskiy et al. 2020, arXiv 2010.11929): transformers' ``ViTForImageClassification``."""
 
-    unet: dict[str, Any]
+    image_size: int = Field(32, ge=2)
+    """Side of the square images, in pixels."""
+    patch_size: int = Field(4, ge=1)
+    """Side of a patch; it divides the image's."""
+    channels: Literal[1, 3] = 3
+    """Of the images: grey or RGB."""
+    hidden_size: int = Field(192, ge=1)
+    """Numbers of a token."""
+    layers: int = Field(6, ge=1)
+    heads: int = Field(3, ge=1)
+    """Attention heads; they divide the hidden size."""
+    mlp_ratio: float = Field(4.0, gt=0)
+    """Width of the MLPs, in hidden sizes."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of activations that are dropped while it trains."""
+
+    @model_validator(mode="after")
+    def _parts_divide(self) -> VitSettings:
+        faults = []
+        if self.image_size % self.patch_size:
+            faults.append(("patch_size", f"got {self.patch_size}, which does not divide {self.image_size}."))
+        if self.hidden_size % self.heads:
+            faults.append(("heads", f"got {self.heads}, which do not divide hidden_size {self.hidden_size}."))
+        if faults:
+            raise ConfigError(faults=faults)
+        return self
+
+
+class BuildSettings(Settings):
+    """A fresh network: a class-conditional ``UNet2DModel``, or for task classification a vision transformer."""
+
+    unet: dict[str, Any] | None = None
     """Arguments of diffusers' ``UNet2DModel`` (``num_class_embeds`` is set from the classes)."""
+    vit: VitSettings | None = None
+    """A vision transformer's sizes."""
     class_names: tuple[str, ...] | None = None
     """Names of the classes; null takes the data's."""
     null_class: bool = True
     """Whether one more class stands for "no class", which guidance needs."""
     noise_schedule: NoiseScheduleSettings = NoiseScheduleSettings()
 
+    @model_validator(mode="after")
+    def _one_network(self) -> BuildSettings:
+        if (self.unet is None) == (self.vit is None):
+            came = "neither" if self.unet is None else "both"
+            raise ConfigError(faults=[("", f"got {came} of unet and vit: give exactly one of them.")])
+        return self
+
 
 class BaseSettings(Settings):
     """Which base is used: an embedded name, a diffusers folder, a hub id, or a fresh one.
 
-    A folder or hub id is a pipeline of diffusers with a UNet2DModel, DiT, Stable Diffusion 1, 2, XL or 3.
+    A folder or hub id is a pipeline of diffusers with a UNet2DModel, DiT, Stable Diffusion 1, 2, XL or 3; for task
+    classification a ViT of transformers.
     """
 
     path: str | None = EMBEDDED_BASE

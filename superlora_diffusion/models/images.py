@@ -8,6 +8,7 @@ from ..data.loading import load_image_set
 from ..data.preparation import prepare
 from ..data.records import ImageSet, Split
 from .base import Base
+from .classifier import Classifier
 
 
 def load_for(base: Base, data: DataConfig, split: Split, channels: int) -> list[ImageSet]:
@@ -39,3 +40,17 @@ def load_for(base: Base, data: DataConfig, split: Split, channels: int) -> list[
     return [
         prepare(part, size, channels, base.classes, data.class_map, base_class_names=names) for part in sets
     ]
+
+
+def load_for_classifier(classifier: Classifier, data: DataConfig, split: Split) -> ImageSet:
+    """One split as a classifier takes it: squares of at most its size, with its classes.
+
+    Smaller images stay as small as they are, since they are enlarged batch by batch: a set of 32 px at 224 px would
+    take 49 times its memory.
+
+    Raises:
+        ConfigError, DataError: as reading and preparing would.
+    """
+    images = load_image_set(data, split)
+    size, names = min(classifier.size, max(images.images.shape[1:3])), classifier.class_names
+    return prepare(images, size, classifier.channels, len(names), data.class_map, base_class_names=names)

@@ -13,7 +13,8 @@ from torch import nn
 from ..errors import BaseModelError, HubError, nearest
 from ..hub.download import download_snapshot, is_hub_id
 from .build import build_unet
-from .config import EMBEDDED_BASE, BaseSettings
+from .classifier import backbone_of, vit_config
+from .config import EMBEDDED_BASE, BaseSettings, BuildSettings
 from .families import family_of_network
 from .families.family import Family
 from .families.pixels import FAMILY as PIXELS
@@ -23,11 +24,13 @@ from .storage import ASSETS, find_family, find_folder
 CONFIG = "config.json"
 # Where a pipeline keeps its denoiser; a folder that is a network itself has the config at its top.
 _PLACES = (f"unet/{CONFIG}", f"transformer/{CONFIG}", CONFIG)
-_KINDS = "a UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel or another network of diffusers"
+_KINDS = (
+    "a UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel or another network of diffusers, or a ViT"
+)
 
 
 def network_on_meta(base: BaseSettings) -> nn.Module:
-    """The denoising network of a base, its parameters without storage.
+    """The denoising network of a base, or a classifier's backbone, its parameters without storage.
 
     Args:
         base: an embedded name, a diffusers folder (of a pipeline or a network), a config.json, a hub id (its config
@@ -39,10 +42,16 @@ def network_on_meta(base: BaseSettings) -> nn.Module:
     """
     with torch.device("meta"):
         if base.build is not None:
-            return build_unet(base.build, base.build.class_names or ())
+            return _fresh(base.build)
         path = find_network_config(str(base.path), base.revision)
         denoiser = _from_config(path)
         return _with_encoders(denoiser, path) if base.text_encoders else denoiser
+
+
+def _fresh(settings: BuildSettings) -> nn.Module:
+    if settings.vit is not None:
+        return backbone_of(vit_config(settings.vit))
+    return build_unet(settings, settings.class_names or ())
 
 
 def _with_encoders(denoiser: nn.Module, path: Path) -> nn.Module:
@@ -119,6 +128,8 @@ def _on_the_hub(source: str, revision: str | None) -> Path:
 
 def _from_config(path: Path) -> nn.Module:
     values = read_json(path)
+    if values.get("model_type") == "vit":
+        return _classifier_from_config(path)
     kind = values.get("_class_name")
     network = getattr(diffusers, str(kind), None)
     if not (isinstance(network, type) and issubclass(network, diffusers.ModelMixin)):
@@ -127,6 +138,15 @@ def _from_config(path: Path) -> nn.Module:
         return network.from_config(values)
     except Exception as error:  # any class of diffusers, each with checks of its own
         raise BaseModelError(f"{path} describes a {kind} that cannot be built: {error}") from error
+
+
+def _classifier_from_config(path: Path) -> nn.Module:
+    from transformers import ViTConfig
+
+    try:
+        return backbone_of(ViTConfig.from_pretrained(path))
+    except Exception as error:  # whatever transformers says of values that it does not accept
+        raise BaseModelError(f"{path} describes a ViT that cannot be built: {error}") from error
 
 
 def _described(kind: Any, values: dict[str, Any]) -> str:

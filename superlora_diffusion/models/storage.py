@@ -23,7 +23,7 @@ from .parts import Parts, read_json
 
 CARD = "superlora_base.json"
 ASSETS = Path(__file__).parent / "assets"
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_base(settings: BaseSettings) -> Base:
@@ -38,7 +38,7 @@ def load_base(settings: BaseSettings) -> Base:
     parts = Parts(folder, settings.variant)
     try:
         network = family.load_network(
-            folder / family.part, torch_dtype=_TYPES[settings.precision], variant=settings.variant
+            folder / family.part, torch_dtype=TYPES[settings.precision], variant=settings.variant
         )
         scheduler = family.load_scheduler(folder / "scheduler")
     except (OSError, ValueError, RuntimeError, KeyError) as error:

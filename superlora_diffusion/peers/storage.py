@@ -64,8 +64,7 @@ def _describe(peer: Peer, card: AdapterCard, fixed: bool) -> dict[str, Any]:
             "settings": dict(card.base_settings),
             "fingerprint": peer.before.fingerprint,
         },
-        "data": dict(card.data),
-        "training": dict(card.training),
+        **card.told(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -9,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from ..adapters.config import SuperLoRAConfig
 from ..data.config import DataConfig
 from ..errors import ConfigError, nearest
-from ..models.config import BaseSettings
+from ..models.config import EMBEDDED_BASE, BaseSettings
 from ..peers.config import LycorisSettings, PeftSettings
 from ..peers.rates import peer_learning_rate
 from ..sampling.config import SamplingSettings
@@ -29,14 +30,25 @@ class Judge(NamedTuple):
     """A score that can decide which step was best."""
 
     metric: Metric | None
-    """The metric that gives it; None for the validation loss."""
+    """The metric that gives it; None for what every validation measures."""
     higher: bool
     """Whether more is better."""
 
 
-BestBy = Literal["validation_loss", "is_distance", "is_mean", "fid", "kid", "precision", "recall", "accuracy"]
+BestBy = Literal[
+    "validation_loss",
+    "validation_accuracy",
+    "is_distance",
+    "is_mean",
+    "fid",
+    "kid",
+    "precision",
+    "recall",
+    "accuracy",
+]
 BEST_BY: dict[str, Judge] = {
     "validation_loss": Judge(None, False),
+    "validation_accuracy": Judge(None, True),
     "is_distance": Judge("is", False),
     "is_mean": Judge("is", True),
     "fid": Judge("fid", False),
@@ -170,7 +182,7 @@ class EvaluationSettings(Settings):
     """Images drawn for each of these."""
     best_by: BestBy = "fid"
     """The score by which the best step is kept in RUN/best: fid, kid, is_distance, is_mean, precision, recall, accuracy
-    (these need ``every``), or validation_loss (at every validation)."""
+    (these need ``every``), or at every validation validation_loss or, for task classification, validation_accuracy."""
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -196,6 +208,25 @@ class EvaluationSettings(Settings):
         return self
 
 
+class ClassificationSettings(Settings):
+    """What task classification has beside the other settings of training."""
+
+    head: Literal["auto", "new", "train", "frozen"] = "auto"
+    """The layer that names the classes: new (started at zero, it trains beside the adapter), train (the base's own,
+    trained along) or frozen (the base's own, as it is). auto: frozen where the data has the base's classes or
+    ``data.class_map`` leads to them, otherwise new."""
+    head_learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of a head that trains beside something else; method full trains it at its own rate."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of a label that is spread over all classes (Szegedy et al. 2016, arXiv 1512.00567); the validation loss is
+    without."""
+
+
+_CHOOSE_LAYERS = ("adapter", "peft", "lycoris")
+CLASSIFIER_TARGETS = ("qv",)
+"""What is adapted of a classifier where nobody says: queries and values, whatever transformers calls them."""
+
+
 class RunConfig(Settings):
     """One run: train, sample, score.
 
@@ -205,6 +236,9 @@ class RunConfig(Settings):
 
     output: str
     """The run folder."""
+    task: Literal["denoising", "classification"] = "denoising"
+    """denoising trains a diffusion model; classification a vision transformer, which ``eval-acc`` scores. Sections of
+    how images are drawn and scored (preview, sampling, evaluation) are then not used, but for evaluation.best_by."""
     method: Literal["superlora", "full", "peft", "lycoris", "bitfit", "norms", "difffit"] = "superlora"
     """superlora trains our adapter on a frozen base; full trains every weight of the network; peft and lycoris a
     tuner of these libraries; bitfit all biases; norms the normalisation layers; difffit both, the class embedding
@@ -222,12 +256,21 @@ class RunConfig(Settings):
     log: LogSettings = LogSettings()
     sampling: SamplingSettings = SamplingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    classification: ClassificationSettings = ClassificationSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _eval_is_evaluation(cls, values: Any) -> Any:
         """The section may be called ``eval`` for short."""
         return rename(values, "eval", "evaluation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classifiers_have_targets_of_their_own(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("task") != "classification":
+            return values
+        sections = {name: values.get(name, {}) for name in _CHOOSE_LAYERS}
+        return {**values, **{name: _with_targets(section) for name, section in sections.items()}}
 
     @field_validator("output")
     @classmethod
@@ -243,6 +286,18 @@ class RunConfig(Settings):
             text = f"{what} on a randomly built base learns nothing; use method 'full' first, then its base."
             raise ConfigError(faults=[("base.build", text)])
         return self
+
+    @model_validator(mode="after")
+    def _task_fits(self) -> RunConfig:
+        faults = list(_faults_of_classification(self) if self.classifies else _faults_of_denoising(self))
+        if faults:
+            raise ConfigError(faults=faults)
+        return self
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the task is classification."""
+        return self.task == "classification"
 
     @property
     def learning_rate(self) -> float:
@@ -269,3 +324,45 @@ class RunConfig(Settings):
     def is_peer(self) -> bool:
         """Whether the method is neither ours nor full."""
         return self.method not in ("superlora", "full")
+
+
+def _with_targets(section: Any) -> Any:
+    """A section with a classifier's targets, where it does not say its own."""
+    if isinstance(section, dict):
+        return {"targets": CLASSIFIER_TARGETS, **section}
+    if isinstance(section, Settings) and "targets" not in section.model_fields_set:
+        return section.model_copy(update={"targets": CLASSIFIER_TARGETS})
+    return section
+
+
+def _faults_of_denoising(config: RunConfig) -> Iterator[tuple[str, str]]:
+    if config.base.build is not None and config.base.build.vit is not None:
+        yield (
+            "base.build.vit",
+            "a vision transformer draws no images: set task: classification, or build a unet.",
+        )
+    if config.evaluation.best_by == "validation_accuracy":
+        yield "evaluation.best_by", "got 'validation_accuracy', which task classification alone measures."
+
+
+def _faults_of_classification(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Settings that a classifier cannot have; sections that it does not use may say what they like."""
+    wanted = "a folder or hub id of a ViT, or base.build.vit, is expected with task classification"
+    if config.base.path == EMBEDDED_BASE:
+        yield "base.path", f"got {EMBEDDED_BASE!r}, which draws images: {wanted}."
+    if config.base.build is not None and config.base.build.unet is not None:
+        yield "base.build.unet", f"a U-Net does not classify: {wanted}."
+    used = {
+        "base.text_encoders": config.base.text_encoders,
+        "base.null_class": config.base.null_class is not None,
+        "data.buckets": config.data.buckets,
+        "data.resolution": config.data.resolution is not None,
+        "train.min_snr_gamma": config.train.min_snr_gamma is not None,
+        "train.prior": config.train.prior is not None,
+        "evaluation.every": config.evaluation.every is not None,
+    }
+    yield from ((key, "is of task denoising; leave it out.") for key, value in used.items() if value)
+    if config.method == "difffit":
+        yield "method", "got 'difffit', which scales layers of diffusers; bitfit and norms train a ViT's own."
+    if config.method == "full" and config.classification.head == "frozen":
+        yield "classification.head", "got 'frozen' with method full, which trains every weight."

@@ -45,6 +45,7 @@ class RunFolder:
         self.base = self.path / "base"
         self.best = self.path / "best"
         self.scores = self.path / "scores.json"
+        self.accuracy = self.path / "accuracy.json"
         self.environment = self.path / "environment.json"
 
     def result(self, config: RunConfig) -> Path:
@@ -53,7 +54,8 @@ class RunFolder:
 
     def is_finished(self, config: RunConfig) -> bool:
         """Whether the result is there. Each result's last file appears last."""
-        last = "model_index.json" if config.method == "full" else "adapter_config.json"
+        of_base = "config.json" if config.classifies else "model_index.json"
+        last = of_base if config.method == "full" else "adapter_config.json"
         return (self.result(config) / last).is_file()
 
     def read_config(self) -> RunConfig:

@@ -31,10 +31,12 @@ class Inventory:
     notes: tuple[str, ...]
     """What a user should know of how it was attached, a line each."""
     shapes: tuple[TensorsOfAShape, ...]
+    head_parameters: int = 0
+    """Of a classifier's head that trains beside them."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers train."""
+        """How many numbers train, a head's not counted."""
         return sum(found.parameters for found in self.shapes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,6 +49,7 @@ class Inventory:
             "trains": self.what,
             "notes": list(self.notes),
             "parameters": self.parameters,
+            "head_parameters": self.head_parameters,
             "tensors": tensors,
         }
 
@@ -60,7 +63,9 @@ def list_trained(config: RunConfig) -> Inventory:
     trainee = make_trainee(config, load_or_build_base(config))
     names: dict[tuple[int, ...], list[str]] = {}
     for name, parameter in trainee.parameters.items():
+        if name in trainee.head:
+            continue
         names.setdefault(tuple(parameter.shape), []).append(name)
     shapes = [TensorsOfAShape(shape, tuple(found)) for shape, found in names.items()]
     shapes.sort(key=lambda found: -found.parameters)
-    return Inventory(trainee.what, tuple(trainee.notes), tuple(shapes))
+    return Inventory(trainee.what, tuple(trainee.notes), tuple(shapes), trainee.head_count)

@@ -18,7 +18,6 @@ from torch import Tensor
 from ..devices import resolve_device
 from ..errors import DivergedError, RunError, SuperLoRAError
 from ..files import explain_write_errors
-from ..models.conditioning import move
 from ..models.execution import speed_up
 from ..progress import Reporter
 from ..runs.config import RunConfig
@@ -32,13 +31,8 @@ from .checkpoints import (
     save_checkpoint,
     unpack_optimizer,
 )
-from .data import describe_data, load_data
-from .examples import Examples, make_examples
-from .losses import denoising_loss
+from .data import describe_data
 from .memory import explain_out_of_memory
-from .objective import Objective
-from .preview import save_preview
-from .prior import check_prior, draw_prior, read_prior
 from .results import write_result
 from .scoring import Best, IntervalScores, keep_best, numbers_of
 from .setup import (
@@ -50,9 +44,10 @@ from .setup import (
     make_trainee,
     refuse_what_does_not_fit,
     resolve,
+    tell_counts,
 )
 from .signals import StopRequest, stop_on_signals
-from .validation import make_validation
+from .tasks import make_task
 
 
 class Interrupted(SuperLoRAError):
@@ -120,49 +115,24 @@ class Trainer:
         self.config, self.folder, self.accelerator, self.stop = config, folder, accelerator, stop
         self.base = load_or_build_base(config)
         refuse_what_does_not_fit(config, self.base)
-        device, conditional = accelerator.device, self.base.takes_text or self.base.classes is not None
-        if config.train.class_dropout and conditional:
-            self.base.require_null_class(f"train.class_dropout {config.train.class_dropout:g}")
-        self.data = load_data(config, self.base)
-        examples = make_examples(config, self.base, self.data.train, device, preparing.stage)
-        prior = self._prepare_prior(preparing)
-        held_out = make_examples(config, self.base, self.data.test, device, preparing.stage, still=True)
-        dropped = config.train.class_dropout and conditional
-        null = self.base.null_condition(device) if dropped else None
-        self.objective = Objective(config, self.base, examples, prior, null)
-        self.captions = [text for part in examples for text in part.captions]
-        self.base.parts.release()  # autoencoder and text encoders have done their work for now
+        self.task = make_task(config, self.base, folder, accelerator, preparing)
+        self.data, self.validation = self.task.data, self.task.validation
         self.trainee = make_trainee(config, self.base)
         if config.train.gradient_checkpointing:
-            self.base.network.enable_gradient_checkpointing()
+            self.base.enable_gradient_checkpointing()
         self.base.network.to(accelerator.device)
         speed_up(self.base.network, config.train.channels_last, config.train.compile)
         self.parameters = list(self.trainee.parameters.values())
-        optimizer = make_optimizer(config, self.parameters)
+        optimizer = make_optimizer(config, self.trainee)
         self.network, self.optimizer = accelerator.prepare(self.base.network, optimizer)
         self.ema = make_ema(config, self.parameters)
-        held = config.validation
-        self.validation = make_validation(self.base, held_out, held.images, held.seed)
         every = config.evaluation.every
         self.scoring = None if every is None else IntervalScores(config, self.base, accelerator.device)
         self.losses: list[Tensor] = []
         self.step = self._resume()
         self.lr_schedule = make_lr_schedule(config, optimizer, self.step)
-        self.validation_loss: float | None = None
+        self.held_out: dict[str, float] = {}
         self.logged_at = (self.step, time.perf_counter())
-
-    def _prepare_prior(self, preparing: Reporter) -> Examples | None:
-        """The images of prior preservation, drawn by one process before anything is attached."""
-        config, device = self.config, self.accelerator.device
-        check_prior(config, self.base)
-        if config.train.prior is None:
-            return None
-        self.base.network.to(device)
-        if self.accelerator.is_main_process:
-            draw_prior(config, self.base, self.folder.prior, preparing.stage)
-        self.accelerator.wait_for_everyone()
-        images = read_prior(config, self.folder.prior)
-        return make_examples(config, self.base, [images], device, preparing.stage)[0]
 
     # --- the loop -------------------------------------------------------------------------------------------
 
@@ -203,9 +173,9 @@ class Trainer:
         for note in self.trainee.notes:
             self.reporter.say(note)
         rate = f"learning rate {config.learning_rate:g}"
-        self.reporter.say(
-            f"Training {self.trainee.count:,} numbers ({self.trainee.what}), {rate}, on {self.accelerator.device}."
-        )
+        found = self.trainee
+        told = tell_counts(found.count, found.what, found.head_count)
+        self.reporter.say(f"Training {told}, {rate}, on {self.accelerator.device}.")
         if self.step:
             self.reporter.advance(self.step)
             self.reporter.say(f"Going on from step {self.step}.")
@@ -239,13 +209,8 @@ class Trainer:
                 self.ema.step(self.parameters)
 
     def _loss(self, number: int) -> Tensor:
-        device = self.accelerator.device
-        batch = self.objective.batch(number, self.accelerator.process_index, self.accelerator.num_processes)
-        condition = move(batch.condition, device, self.base.dtype)
-        clean, noise, places = (tensor.to(device) for tensor in (batch.clean, batch.noise, batch.places))
-        weights = None if batch.weights is None else batch.weights.to(device)
-        gamma = self.config.train.min_snr_gamma
-        return denoising_loss(self.base, self.network, clean, condition, noise, places, gamma, weights)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        return self.task.loss(self.network, number, rank, world)
 
     # --- measuring ------------------------------------------------------------------------------------------
 
@@ -259,7 +224,7 @@ class Trainer:
         self.logged_at = (self.step, time.perf_counter())
         rate = self.lr_schedule.get_last_lr()[0]
         self._record(loss=loss, learning_rate=rate, steps_per_second=round(speed, 3))
-        held_out = "" if self.validation_loss is None else f"  validation {self.validation_loss:.4f}"
+        held_out = f"  validation {self.held_out['validation_loss']:.4f}" if self.held_out else ""
         left = f"lr {rate:.1e}  left {self._time_left(speed)}"
         self.reporter.note(f"loss {loss:.4f}{held_out}  {speed:.1f} steps/s  {left}")
 
@@ -269,14 +234,15 @@ class Trainer:
 
     def _validate(self) -> None:
         with self._averaged():
-            loss = self.validation.loss(self.network, self.accelerator.device)
-            if not math.isfinite(loss):
-                raise self._diverged(loss)
+            found = self.validation.measure(self.network, self.accelerator.device)
+            if not math.isfinite(found["validation_loss"]):
+                raise self._diverged(found["validation_loss"])
             measured = f"{len(self.validation)} images, seed {self.config.validation.seed}"
-            kept = self._keep_if_best({"validation_loss": loss}, measured)
-        self.validation_loss = loss
-        self._record(validation_loss=loss)
-        self.reporter.say(f"step {self.step}: validation loss {loss:.5f}{kept}")
+            kept = self._keep_if_best(found, measured)
+        self.held_out = found
+        self._record(**found)
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.5f}" for name, value in found.items())
+        self.reporter.say(f"step {self.step}: {told}{kept}")
 
     def _score(self) -> None:
         with self._averaged():
@@ -301,9 +267,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             adapter = self.trainee.adapter
             with self._averaged(), nullcontext() if adapter is None else adapter.cached():
-                save_preview(
-                    self.folder.samples / f"step-{self.step:06d}.png", self.base, self.config, self.captions
-                )
+                self.task.preview(self.folder.samples / f"step-{self.step:06d}.png")
 
     def _record(self, **values: float) -> None:
         if self.accelerator.is_main_process:

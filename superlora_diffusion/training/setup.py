@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,7 @@ from ..data.loading import load_image_set
 from ..errors import ConfigError, nearest
 from ..models.base import Base
 from ..models.build import build_base
+from ..models.classifier import Classifier
 from ..models.families.family import Family
 from ..models.noising import FlowMatching
 from ..models.shapes import network_family
@@ -28,6 +29,7 @@ from ..models.storage import load_base
 from ..peers import Peer, attach_peer
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
+from .heads import load_or_build_classifier
 
 WHAT = {"superlora": "the adapter", "full": "all weights of the network"}
 
@@ -36,13 +38,16 @@ WHAT = {"superlora": "the adapter", "full": "all weights of the network"}
 class Trainee:
     """What trains: named parameters, and the adapter or peer they belong to (None for method full)."""
 
-    base: Base
+    base: Base | Classifier
     adapter: SuperLoRA | Peer | None
     parameters: dict[str, nn.Parameter]
+    """All that the optimiser holds, a head's last."""
     what: str
-    """What trains, in words."""
+    """What trains, in words, beside a head."""
     notes: Sequence[str] = ()
     """What a user should know of how it was attached, a line each."""
+    head: dict[str, nn.Parameter] = field(default_factory=dict)
+    """Those of them that are a classifier's head, which trains beside an adapter or peer."""
 
     def fixed(self) -> dict[str, Tensor]:
         """Frozen state of a peer, which a checkpoint keeps since a library may not draw it again alike."""
@@ -50,8 +55,19 @@ class Trainee:
 
     @property
     def count(self) -> int:
-        """How many numbers train."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
+        """How many numbers train, a head's not counted."""
+        return sum(value.numel() for name, value in self.parameters.items() if name not in self.head)
+
+    @property
+    def head_count(self) -> int:
+        """How many numbers of a head train beside them."""
+        return sum(parameter.numel() for parameter in self.head.values())
+
+
+def tell_counts(count: int, what: str, head_count: int) -> str:
+    """ "1,134 numbers (the adapter)", and those of a head that trains beside it."""
+    beside = f" and {head_count:,} of the head" if head_count else ""
+    return f"{count:,} numbers ({what}){beside}"
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -60,7 +76,7 @@ def resolve(config: RunConfig) -> RunConfig:
     Raises:
         BaseModelError: if there is no such base.
     """
-    if config.base.build is not None or "targets" in config.adapter.model_fields_set:
+    if config.base.build is not None or config.classifies or "targets" in config.adapter.model_fields_set:
         return config
     return config.model_copy(update={"adapter": adapter_settings(config, network_family(config.base))})
 
@@ -74,8 +90,15 @@ def adapter_settings(config: RunConfig, family: Family) -> SuperLoRAConfig:
     return settings.model_copy(update={"targets": wanted})
 
 
-def load_or_build_base(config: RunConfig) -> Base:
+def adapter_for(config: RunConfig, base: Base | Classifier) -> SuperLoRAConfig:
+    """The settings of a run's adapter on its base."""
+    return config.adapter if isinstance(base, Classifier) else adapter_settings(config, base.family)
+
+
+def load_or_build_base(config: RunConfig) -> Base | Classifier:
     """The base of a run; a fresh one takes the data's class names where it names none."""
+    if config.classifies:
+        return load_or_build_classifier(config)
     if config.base.build is None:
         return load_base(config.base)
     names = config.base.build.class_names
@@ -85,16 +108,27 @@ def load_or_build_base(config: RunConfig) -> Base:
     return build_base(config.base.build, names)
 
 
-def make_trainee(config: RunConfig, base: Base) -> Trainee:
+def make_trainee(config: RunConfig, base: Base | Classifier) -> Trainee:
     """Attach the adapter or the peer, or make every weight of the network trainable."""
+    if config.method == "full":
+        base.network.requires_grad_(True)
+        return Trainee(base, None, dict(base.network.named_parameters()), WHAT["full"])
+    head = head_beside(config, base)
     if config.method == "superlora":
-        adapter = attach(base.network, adapter_settings(config, base.family))
-        return Trainee(base, adapter, dict(adapter.named_parameters()), WHAT["superlora"])
-    if config.is_peer:
-        peer = attach_peer(base.network, config.method, config.peer_settings, config.seed)
-        return Trainee(base, peer, peer.parameters, peer.what, peer.notes)
-    base.network.requires_grad_(True)
-    return Trainee(base, None, dict(base.network.named_parameters()), WHAT["full"])
+        adapter = attach(base.adapted, adapter_for(config, base))
+        return Trainee(
+            base, adapter, {**dict(adapter.named_parameters()), **head}, WHAT["superlora"], head=head
+        )
+    peer = attach_peer(base.adapted, config.method, config.peer_settings, config.seed)
+    return Trainee(base, peer, {**peer.parameters, **head}, peer.what, peer.notes, head)
+
+
+def head_beside(config: RunConfig, base: Base | Classifier) -> dict[str, nn.Parameter]:
+    """What of a classifier's head trains beside an adapter or peer, by name; it is frozen otherwise."""
+    if config.method == "full" or not isinstance(base, Classifier):
+        return {}
+    base.head.requires_grad_(base.head_trains)
+    return {f"head.{name}": value for name, value in base.head.named_parameters() if base.head_trains}
 
 
 def make_accelerator(config: RunConfig, folder: RunFolder, device: torch.device) -> Accelerator:
@@ -148,41 +182,42 @@ def _check_trackers(names: list[str]) -> None:
             raise ConfigError(faults=[("log.trackers", f"got {name!r}, which is not installed here.")])
 
 
-def refuse_what_does_not_fit(config: RunConfig, base: Base) -> None:
+def refuse_what_does_not_fit(config: RunConfig, base: Base | Classifier) -> None:
     """Raise ConfigError for settings of training that the base cannot have."""
-    faults = []
-    if config.train.min_snr_gamma is not None and isinstance(base.noising, FlowMatching):
-        faults.append(
-            ("train.min_snr_gamma", f"base {base.name!r} learns flow matching, which has no such weights.")
-        )
-    if config.train.compile and base.adapts_text:
-        faults.append(
-            ("train.compile", "does not go with base.text_encoders, whose prompts are encoded in each step.")
-        )
+    faults = [] if isinstance(base, Classifier) else list(_faults_of_denoiser(config, base))
     if config.method == "full" and base.dtype != torch.float32:
-        faults.append(
-            (
-                "base.precision",
-                f"method full trains the base's own weights; {base.dtype} is too coarse, use fp32.",
-            )
-        )
+        text = f"method full trains the base's own weights; {base.dtype} is too coarse, use fp32."
+        faults.append(("base.precision", text))
     if faults:
         raise ConfigError(faults=faults)
 
 
-def make_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of the settings.
+def _faults_of_denoiser(config: RunConfig, base: Base) -> Iterator[tuple[str, str]]:
+    if config.train.min_snr_gamma is not None and isinstance(base.noising, FlowMatching):
+        text = f"base {base.name!r} learns flow matching, which has no such weights."
+        yield "train.min_snr_gamma", text
+    if config.train.compile and base.adapts_text:
+        yield "train.compile", "does not go with base.text_encoders, whose prompts are encoded in each step."
+
+
+def make_optimizer(config: RunConfig, trainee: Trainee) -> torch.optim.Optimizer:
+    """The optimiser of the settings; a head that trains beside has a rate of its own.
 
     Raises:
         ConfigError: for adamw8bit without bitsandbytes.
     """
     settings = config.train
+    own = [value for name, value in trainee.parameters.items() if name not in trainee.head]
+    parameters: list = own
+    if trainee.head:
+        rate = config.classification.head_learning_rate
+        parameters = [{"params": own}, {"params": list(trainee.head.values()), "lr": rate}]
     if settings.optimizer == "adamw8bit":
         return _adamw_8bit(config, parameters)
     return adamw(parameters, config.learning_rate, settings.betas, settings.weight_decay)
 
 
-def _adamw_8bit(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _adamw_8bit(config: RunConfig, parameters: list) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
@@ -195,12 +230,15 @@ def _adamw_8bit(config: RunConfig, parameters: list[nn.Parameter]) -> torch.opti
 
 
 def adamw(
-    parameters: list[nn.Parameter],
+    parameters: list,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.99),
     weight_decay: float = 0.0,
 ) -> torch.optim.AdamW:
-    """AdamW in one kernel a step: with dozens of small tensors the plain one is mostly overhead."""
+    """AdamW in one kernel a step: with dozens of small tensors the plain one is mostly overhead.
+
+    ``parameters`` are a list of them, or of groups with rates of their own.
+    """
     return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from ..devices import resolve_device
 from ..runs.config import RunConfig
-from .data import load_split
-from .examples import make_examples
 from .setup import load_or_build_base
-from .validation import make_validation
+from .tasks import held_out_of
 
 
 def untrained_loss(config: RunConfig, device: str | None = None) -> float:
     """Validation loss of a run's base as it is, on the run's own held-out problems."""
     base, place = load_or_build_base(config), resolve_device(device)
-    examples = make_examples(config, base, load_split(config, base, "test"), place, still=True)
-    validation = make_validation(base, examples, config.validation.images, config.validation.seed)
-    return validation.loss(base.network.to(place), place)
+    held_out = held_out_of(config, base, place)
+    return held_out.measure(base.network.to(place), place)["validation_loss"]

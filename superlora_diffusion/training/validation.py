@@ -60,6 +60,10 @@ class Validation:
         network.train(was_training)
         return total / len(self)
 
+    def measure(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """The loss by the name that a line of metrics has."""
+        return {"validation_loss": self.loss(network, device)}
+
     def _sum_of_losses(self, part: Problems, network: nn.Module, device: torch.device) -> float:
         total, chunk = 0.0, _LATENT_CHUNK if self.base.family.is_latent else _CHUNK
         for start in range(0, len(part.clean), chunk):

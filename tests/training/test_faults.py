@@ -7,21 +7,21 @@ import torch
 from tiny import write_base
 
 from superlora_diffusion.errors import BaseModelError, ConfigError, DataError, RunError
-from superlora_diffusion.training import loop, setup
+from superlora_diffusion.training import denoising, loop, setup
 from superlora_diffusion.training.checkpoints import list_checkpoints
 from superlora_diffusion.training.memory import explain_out_of_memory, is_out_of_memory
 
 
 def make_loss_fail(monkeypatch, calls, failure):
     """The loss of training batch number ``calls`` (from 1) and later is what ``failure`` makes of it."""
-    real, count = loop.denoising_loss, [0]
+    real, count = denoising.denoising_loss, [0]
 
     def loss(*arguments):
         count[0] += 1
         value = real(*arguments)
         return failure(value) if count[0] >= calls else value
 
-    monkeypatch.setattr(loop, "denoising_loss", loss)
+    monkeypatch.setattr(denoising, "denoising_loss", loss)
 
 
 @pytest.mark.parametrize("log_every", [1, 100])

@@ -14,7 +14,7 @@ from tiny import NAMES, UNET, ZERO_SNR, write_base
 from superlora_diffusion import load_adapter
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.models.storage import load_base
-from superlora_diffusion.training import loop, objective
+from superlora_diffusion.training import denoising, loop, objective
 from superlora_diffusion.training.plan import describe_plan
 
 
@@ -162,13 +162,13 @@ def test_bf16_is_another_arithmetic_with_nearly_the_same_loss(config, train):
 
 def test_classes_are_dropped_at_the_configs_rate_and_only_in_training(config, train, monkeypatch):
     seen = []
-    real = loop.denoising_loss
+    real = denoising.denoising_loss
 
     def noted(base, network, images, condition, *rest):
         seen.extend(condition["class_labels"].tolist())
         return real(base, network, images, condition, *rest)
 
-    monkeypatch.setattr(loop, "denoising_loss", noted)
+    monkeypatch.setattr(denoising, "denoising_loss", noted)
     train(config(train={"steps": 40, "batch_size": 20, "class_dropout": 0.3}))
     share = seen.count(4) / len(seen)
     assert len(seen) == 800 and set(seen) == {0, 1, 2, 3, 4} and share == pytest.approx(0.3, abs=0.06)

@@ -140,9 +140,9 @@ def test_the_prior_is_drawn_once_by_the_untouched_base(folders, tmp_path):
 
 def test_the_priors_weight_is_that_of_its_mean_loss(folders, tmp_path, monkeypatch):
     seen = []
-    from superlora_diffusion.training import loop
+    from superlora_diffusion.training import denoising
 
-    real = loop.denoising_loss
+    real = denoising.denoising_loss
 
     def noted(base, network, clean, condition, noise, places, gamma=None, weights=None):
         halves = [
@@ -160,7 +160,7 @@ def test_the_priors_weight_is_that_of_its_mean_loss(folders, tmp_path, monkeypat
         seen.append((loss.item(), halves[0].item(), halves[1].item()))
         return loss
 
-    monkeypatch.setattr(loop, "denoising_loss", noted)
+    monkeypatch.setattr(denoising, "denoising_loss", noted)
     train(prior_config(tmp_path, folders["sd"], weight=0.25), "cpu", quiet=True)
     assert len(seen) == 6
     for loss, own, prior in seen:
