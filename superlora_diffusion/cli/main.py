@@ -16,6 +16,7 @@ from . import (
     configs,
     diff,
     doctor,
+    eval_acc,
     eval_is,
     export,
     extractor,
@@ -43,6 +44,7 @@ app = typer.Typer(
 train.register(app)
 sample.register(app)
 eval_is.register(app)
+eval_acc.register(app)
 sweep.register(app)
 params.register(app)
 inspect.register(app)

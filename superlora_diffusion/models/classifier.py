@@ -115,7 +115,10 @@ class Classifier:
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade time for memory; an adapter's gradients need the kind that does not re-enter autograd."""
-        self.network.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(
+            self.network, "activation_checkpointing_enable", None
+        )  # its name since transformers 5
+        (enable or self.network.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def name_classes(config: ViTConfig, class_names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from ..files import write_atomically, write_folder_atomically, write_json
 from ..hub.download import download_snapshot, is_hub_id
 from .classifier import Classifier, Head, name_classes, require_vit, wrap_head
 from .config import EMBEDDED_BASE, BaseSettings
-from .parts import read_json
+from .parts import no_bars, read_json
 from .storage import CARD, TYPES
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -78,13 +78,14 @@ def _load_network(folder: Path, settings: BaseSettings, source: str) -> tuple[An
     from transformers import ViTForImageClassification
 
     try:
-        network, told = ViTForImageClassification.from_pretrained(
-            folder,
-            dtype=TYPES[settings.precision],
-            variant=settings.variant,
-            output_loading_info=True,
-            use_safetensors=True,
-        )
+        with no_bars():
+            network, told = ViTForImageClassification.from_pretrained(
+                folder,
+                dtype=TYPES[settings.precision],
+                variant=settings.variant,
+                output_loading_info=True,
+                use_safetensors=True,
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BaseModelError(f"base {source!r} cannot be loaded: {error}") from error
     lost = sorted(name for name in told["missing_keys"] if not name.startswith(_HEAD))
@@ -131,7 +132,8 @@ def save_classifier(classifier: Classifier, folder: Path, card: dict[str, Any] |
     """
 
     def write(partial: Path) -> None:
-        classifier.network.save_pretrained(partial)
+        with no_bars():
+            classifier.network.save_pretrained(partial)
         write_json(partial / PROCESSOR, _processor(classifier))
         write_json(partial / CARD, {"class_names": list(classifier.class_names), **(card or {})})
 

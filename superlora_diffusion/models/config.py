@@ -40,7 +40,7 @@ class NoiseScheduleSettings(Settings):
 
 
 class VitSettings(Settings):
-    """A fresh vision transformer (Dosovitskiy et al. 2020, arXiv 2010.11929): transformers' ``ViTForImageClassification``."""
+    """A fresh vision transformer (Dosovitskiy et al. 2020, arXiv 2010.11929), by transformers."""
 
     image_size: int = Field(32, ge=2)
     """Side of the square images, in pixels."""

@@ -107,7 +107,7 @@ class Parts:
 
     def _loading(self, name: str, load: Any) -> Any:
         try:
-            with _no_bars():
+            with no_bars():
                 return load()
         except _LOAD_ERRORS as error:
             raise BaseModelError(f"{self.folder}: {name} cannot be loaded: {error}") from error
@@ -157,7 +157,7 @@ def _parts_of(pipeline: type) -> set[str]:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """Without the libraries' progress bars over a dozen small files."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers

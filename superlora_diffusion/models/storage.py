@@ -14,6 +14,7 @@ from ..files import write_folder_atomically, write_json
 from ..hub.download import is_hub_id
 from ..hub.explaining import explained
 from .base import Base
+from .classifier import is_classifier
 from .composite import TextAndDenoiser
 from .config import EMBEDDED_BASE, BaseSettings
 from .copying import copy_rest
@@ -69,6 +70,11 @@ def find_family(folder: Path) -> Family:
         if (folder / part / "config.json").is_file():
             break
     else:
+        if is_classifier(folder):
+            raise BaseModelError(
+                f"{folder} is a network of transformers, which draws no images; a classifier trains by "
+                "task=classification and is scored by superlora-diff eval-acc."
+            )
         raise BaseModelError(
             f"{folder} is no base: it has no unet/config.json (nor transformer/config.json). Expected a diffusers "
             "pipeline folder."

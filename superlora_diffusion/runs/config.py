@@ -20,6 +20,7 @@ LrSchedule = Literal[
     "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"
 ]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Task = Literal["denoising", "classification"]
 Metric = Literal["is", "fid", "kid", "prc", "accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 EXTRACTORS = ("auto", "digits", "inception", "dinov2", "clip")
@@ -236,7 +237,7 @@ class RunConfig(Settings):
 
     output: str
     """The run folder."""
-    task: Literal["denoising", "classification"] = "denoising"
+    task: Task = "denoising"
     """denoising trains a diffusion model; classification a vision transformer, which ``eval-acc`` scores. Sections of
     how images are drawn and scored (preview, sampling, evaluation) are then not used, but for evaluation.best_by."""
     method: Literal["superlora", "full", "peft", "lycoris", "bitfit", "norms", "difffit"] = "superlora"

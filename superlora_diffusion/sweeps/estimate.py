@@ -10,6 +10,7 @@ import torch
 
 from ..devices import resolve_device
 from ..models.base import Base
+from ..models.classifier import Classifier
 from ..models.conditioning import move
 from ..models.shapes import network_family
 from ..runs.config import RunConfig
@@ -61,13 +62,16 @@ def cost(job: Job, config: RunConfig, score: bool, step: float, image_call: floa
     validation = image_call * config.validation.images
     if job.kind == "race":
         return min(_TRIES, job.search.max_tries) * (batch * job.search.steps + validation) + validation
+    validations = _times(config.train.steps, config.validation.every)
+    trained = batch * config.train.steps + validation * validations
+    if config.classifies:  # the test split passes the network once, in a moment
+        return trained
     drawn_by = config.sampling.filled(network_family(config.base).sampling)
     calls = drawn_by.steps * (2 if drawn_by.guidance_scale != 1 else 1)
     drawn = config.evaluation.images if score else 0
     if config.preview.every is not None:
         drawn += _times(config.train.steps, config.preview.every) * config.preview.per_class * _CLASSES
-    validations = _times(config.train.steps, config.validation.every)
-    return batch * config.train.steps + validation * validations + image_call * calls * drawn
+    return trained + image_call * calls * drawn
 
 
 def _times(steps: int, every: int) -> int:
@@ -75,7 +79,7 @@ def _times(steps: int, every: int) -> int:
     return -(-steps // every)
 
 
-def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[float, float]:
+def measure_speed(config: RunConfig, base: Base | Classifier, device: torch.device) -> tuple[float, float]:
     """(seconds of a training step, seconds of a network call for each image), the best of three."""
     network = base.network.to(device)
     network.requires_grad_(True)
@@ -90,7 +94,11 @@ def measure_speed(config: RunConfig, base: Base, device: torch.device) -> tuple[
     return step, call / count
 
 
-def _call(network: torch.nn.Module, base: Base, count: int, device: torch.device) -> torch.Tensor:
+def _call(
+    network: torch.nn.Module, base: Base | Classifier, count: int, device: torch.device
+) -> torch.Tensor:
+    if isinstance(base, Classifier):
+        return base.logits(torch.zeros(count, base.channels, base.size, base.size, device=device), network)
     shape = base.family.shape(base, base.size, base.size)
     noisy = torch.zeros(count, *shape, device=device, dtype=base.dtype)
     asked = [""] * count if base.takes_text else [0] * count

@@ -10,9 +10,10 @@ from ..data.loading import load_image_set
 from ..errors import ConfigError, SuperLoRAError
 from ..evaluation.extractors import load_extractor
 from ..models.base import Base
+from ..models.classifier import Classifier
 from ..runs.config import RunConfig
 from ..runs.family import family_of
-from ..training.plan import count_trained
+from ..training.plan import count_head, count_trained
 from ..training.setup import load_or_build_base
 from .cells import Cell, list_cells
 from .config import SweepConfig
@@ -28,6 +29,8 @@ class PlannedCell:
     cell: Cell
     parameters: int | None
     error: str | None = None
+    head_parameters: int = 0
+    """Of a classifier's head that trains beside them."""
 
 
 def plan_sweep(sweep: SweepConfig) -> list[PlannedCell]:
@@ -37,8 +40,8 @@ def plan_sweep(sweep: SweepConfig) -> list[PlannedCell]:
         ConfigError: for faulty settings, or a budget that none fits.
         BaseModelError: if a base cannot be loaded.
     """
-    bases: dict[str, Base] = {}
-    counts: dict[str, tuple[int | None, str | None]] = {}
+    bases: dict[str, Base | Classifier] = {}
+    counts: dict[str, tuple[int | None, str | None, int]] = {}
     planned = []
     for cell in list_cells(sweep):
         if cell.setting not in counts:
@@ -49,7 +52,7 @@ def plan_sweep(sweep: SweepConfig) -> list[PlannedCell]:
     least, most = sweep.budget
     kept = [item for item in planned if item.parameters is None or least <= item.parameters <= most]
     if not kept:
-        known = sorted({count for count, _ in counts.values() if count is not None})
+        known = sorted({count for count, *_ in counts.values() if count is not None})
         raise ConfigError(
             f"no setting trains {least:,.0f} to {most:,.0f} numbers; the settings train {known[0]:,} to {known[-1]:,}. "
             "Change budget or the settings."
@@ -73,19 +76,20 @@ def check_inputs(sweep: SweepConfig, planned: Sequence[PlannedCell]) -> None:
         )
         if data not in seen:
             images = load_image_set(config.data, "test")
-        if sweep.score and (data, extractor) not in seen:
+        if sweep.score and not config.classifies and (data, extractor) not in seen:
             load_extractor(*extractor, class_names=images.class_names)
         seen |= {data, (data, extractor)}
 
 
-def _count(config: RunConfig, bases: dict[str, Base]) -> tuple[int | None, str | None]:
-    key = json.dumps([config.base.model_dump(mode="json"), config.data.model_dump(mode="json")])
+def _count(config: RunConfig, bases: dict[str, Base | Classifier]) -> tuple[int | None, str | None, int]:
+    parts = (config.base, config.data, config.classification)
+    key = json.dumps([config.task, *(part.model_dump(mode="json") for part in parts)])
     if key not in bases:
         bases[key] = load_or_build_base(config)
     try:
-        return count_trained(config, bases[key]), None
+        return count_trained(config, bases[key]), None, count_head(config, bases[key])
     except SuperLoRAError as error:
-        return None, str(error)
+        return None, str(error), 0
 
 
 def make_jobs(sweep: SweepConfig, planned: Sequence[PlannedCell]) -> list[Job]:
@@ -120,4 +124,5 @@ def _card(sweep: SweepConfig, item: PlannedCell) -> dict:
         "target": config.data.name,
         "seed": item.cell.seed,
         "parameters": item.parameters,
+        **({"head_parameters": item.head_parameters} if config.classifies else {}),
     }

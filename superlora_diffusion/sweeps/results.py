@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BaseModelError
+from ..evaluation.accuracy_records import read_accuracies
 from ..evaluation.records import ScoreRecord, read_scores
 from ..models.families.family import Family
 from ..models.families.pixels import FAMILY as PIXELS
@@ -18,6 +19,8 @@ from ..sampling.config import SamplingSettings
 from .folder import CARD
 
 SCORES = ("is_distance", "is_mean", "is_stderr", "fid", "kid", "precision", "recall", "accuracy")
+HEAD = ("head_parameters",)
+"""Numbers of a classifier's head that trained beside those of the method."""
 RACE = ("race_steps", "race_seconds")
 """What the setting's learning-rate search cost; the seeds share it."""
 COLUMNS = (
@@ -37,7 +40,7 @@ def read_row(run: Path) -> Row | None:
     if not folder.is_finished(config):
         return None
     card = read_card(run)
-    scores = own_scores(folder, config)
+    scores = own_accuracy(folder, config) if config.classifies else own_scores(folder, config)
     return {
         "setting": card.get("setting", run.resolve().name),
         "family": family_of(config),
@@ -48,6 +51,7 @@ def read_row(run: Path) -> Row | None:
         "steps": config.train.steps,
         "val_loss": last_validation_loss(run),
         **{name: scores.get(name) for name in SCORES},
+        "head_parameters": scores.get("head_parameters", card.get("head_parameters")),
         **{name: card.get(name) for name in RACE},
     }
 
@@ -62,6 +66,16 @@ def own_scores(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     own = [record for record in records if _as_told(record, config, sampling)]
     best = max(own, key=lambda record: record.n, default=None)
     return {} if best is None else best.model_dump(mode="json")
+
+
+def own_accuracy(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """The record of the run itself on its own data; empty if there is none."""
+    if not folder.accuracy.is_file():
+        return {}
+    name = folder.path.resolve().name
+    records = [record for record in read_accuracies(folder.accuracy) if record.name == name]
+    own = [record for record in records if record.data == config.data.name]
+    return own[-1].model_dump(mode="json") if own else {}
 
 
 def _as_told(record: ScoreRecord, config: RunConfig, sampling: SamplingSettings) -> bool:
@@ -97,6 +111,8 @@ def read_card(run: Path) -> dict[str, Any]:
 
 def scoring_of(config: RunConfig) -> dict[str, Any]:
     """How a run is scored: a cell whose card says so need not be scored again."""
+    if config.classifies:
+        return {"task": config.task}
     return {name: getattr(config, name).model_dump(mode="json") for name in ("evaluation", "sampling")}
 
 

@@ -7,14 +7,21 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..devices import resolve_device
+from ..evaluation.accuracy import AccuracyRequest, evaluate_accuracy
 from ..evaluation.evaluate import Request, evaluate_run
 from ..evaluation.records import read_scores, write_scores
 from ..runs.folder import RunFolder
 
 
 def score_cell(run: Path, bases: Path, device: str) -> None:
-    """Score a finished run as ``eval-is`` does, with the base's scores from ``bases``, or into it."""
+    """Score a finished run as ``eval-is`` does, with the base's scores from ``bases``, or into it.
+
+    A classifier is scored as ``eval-acc`` does, without its base.
+    """
     chosen = resolve_device(device)
+    if RunFolder(run).read_config().classifies:
+        evaluate_accuracy(str(run), AccuracyRequest(only="adapter", device=chosen))
+        return
     if RunFolder(run).read_config().method != "full":  # which leaves no base beside it
         _score_base(run, bases, Request(only="base", device=chosen))
     evaluate_run(str(run), Request(only="adapter", device=chosen), [])

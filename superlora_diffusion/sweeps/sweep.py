@@ -144,7 +144,7 @@ def _race_words(job: Job) -> list[str]:
 
 
 def _score_words(row: Row | None) -> list[str]:
-    names = ("val_loss", "is_distance", "fid")
+    names = ("val_loss", "is_distance", "fid", "accuracy")
     return [f"{name} {row[name]:.4g}" for name in names if row and row[name] is not None]
 
 

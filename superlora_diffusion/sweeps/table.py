@@ -13,10 +13,10 @@ import pyarrow.parquet
 from rich.table import Table
 
 from ..files import write_atomically
-from .results import COLUMNS, RACE, SCORES, Row
+from .results import COLUMNS, HEAD, RACE, SCORES, Row
 
 _TEXT = ("setting", "family", "target")
-_WHOLE = ("parameters", "seed", "steps", "seeds", "race_steps")
+_WHOLE = ("parameters", "head_parameters", "seed", "steps", "seeds", "race_steps")
 SHARED = ("setting", "family", "target", "parameters", "lr", "steps")
 MEASURED = ("val_loss", "is_distance", "fid", "kid", "accuracy", "precision", "recall")
 
@@ -30,7 +30,7 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
 
 
 def _summary(group: list[Row]) -> Row:
-    summary = {name: group[0].get(name) for name in (*SHARED, *RACE)} | {"seeds": len(group)}
+    summary = {name: group[0].get(name) for name in (*SHARED, *HEAD, *RACE)} | {"seeds": len(group)}
     for name in MEASURED:
         values = [row[name] for row in group if row.get(name) is not None]
         summary[name] = statistics.fmean(values) if values else None
@@ -40,11 +40,11 @@ def _summary(group: list[Row]) -> Row:
 
 def write_tables(folder: Path, rows: Sequence[Row]) -> None:
     """Write ``results`` (a row a run) and ``summary`` (a row a setting) as CSV and Parquet, each atomically."""
-    extra = [name for name in (*SCORES, *RACE) if name not in COLUMNS]
+    extra = [name for name in (*SCORES, *HEAD, *RACE) if name not in COLUMNS]
     _write(folder / "results", rows, [*COLUMNS, *extra])
     summary = summarise(rows)
     measured = [column for name in MEASURED for column in (name, f"{name}_std")]
-    _write(folder / "summary", summary, [*SHARED, "seeds", *measured, *RACE])
+    _write(folder / "summary", summary, [*SHARED, "seeds", *measured, *HEAD, *RACE])
 
 
 def _write(stem: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ class Classification:
         self.validation = _validation(config, base, test)
 
     def loss(self, network: nn.Module, number: int, rank: int, world: int) -> Tensor:
-        """Cross entropy of batch ``number`` of a process; all that is random in it follows from seed, rank and number."""
+        """Cross entropy of batch ``number`` of a process."""
         seed = self.config.seed
         chosen = batch_indices(len(self.labels), self.config.train.batch_size, number, seed, rank, world)
         generator = generator_for("augment", seed, rank, number)
@@ -74,7 +74,7 @@ class LabelledImages:
         return {"validation_loss": losses.mean().item(), "validation_accuracy": right.double().mean().item()}
 
     @torch.no_grad()
-    def judge(self, network: nn.Module, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    def judge(self, network: nn.Module, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
         """(cross entropy (B,), whether the likeliest class is the right one (B,)) of one batch after the other."""
         for rows in self.chosen.split(CHUNK):
             logits = self.base.logits(self.images.still(rows).to(device), network).cpu()

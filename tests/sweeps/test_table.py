@@ -14,13 +14,13 @@ from superlora_diffusion.sweeps.table import summarise, write_tables
 ISSUE_COLUMNS = "setting,family,target,parameters,seed,lr,steps,val_loss,is_distance,fid,kid,accuracy"
 
 
-EXTRA = ["is_mean", "is_stderr", "precision", "recall", "race_steps", "race_seconds"]
+EXTRA = ["is_mean", "is_stderr", "precision", "recall", "head_parameters", "race_steps", "race_seconds"]
 
 
 def row(setting, seed, fid, **values):
     base = {"setting": setting, "family": "lora", "target": "mnist", "parameters": 10, "seed": seed, "lr": 0.02,
             "steps": 5, "val_loss": 0.1 * seed, "is_distance": 1.0, "fid": fid, "kid": None, "accuracy": 0.5,
-            **dict.fromkeys(EXTRA, 2.0), "race_steps": 300}  # fmt: skip
+            **dict.fromkeys(EXTRA, 2.0), "race_steps": 300, "head_parameters": 7}  # fmt: skip
     return {**base, **values}
 
 
