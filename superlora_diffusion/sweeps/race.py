@@ -92,7 +92,9 @@ def race_key(config: RunConfig, search: LearningRateSearch) -> str:
     """What tells one setting's race from another's: all that its short runs depend on, hashed; not the seed."""
     values = what_trains(_seedless(config).model_dump(mode="json"))
     values["train"] = {**values["train"], "learning_rate": None}
-    if not config.classifies:  # what only a classifier has does not tell races apart, nor from those made before it
+    if (
+        not config.classifies
+    ):  # what only a classifier has does not tell races apart, nor from those made before it
         values = {key: value for key, value in values.items() if key not in ("task", "classification")}
     text = json.dumps([values, search.steps], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -193,13 +193,18 @@ def test_missing_weights_and_wrong_names_are_told(tmp_path):
 
 
 def test_what_draws_does_not_take_a_classifier(tmp_path):
-    with pytest.raises(BaseModelError, match="draws no images.*eval-acc"):
+    with pytest.raises(BaseModelError, match=r"draws no images.*eval-acc"):
         load_base(BaseSettings(path=str(write_vit(tmp_path / "vit"))))
 
 
 def test_sizes_reach_the_network():
     config = make_vit(mlp_ratio=3, dropout=0.25, channels=1).network.config
-    assert (config.image_size, config.patch_size, config.hidden_size, config.num_hidden_layers) == (8, 4, 16, 2)
+    assert (config.image_size, config.patch_size, config.hidden_size, config.num_hidden_layers) == (
+        8,
+        4,
+        16,
+        2,
+    )
     assert (config.num_attention_heads, config.intermediate_size, config.num_channels) == (2, 48, 1)
     assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.25
 
