@@ -16,11 +16,11 @@ from ..data.records import ImageSet
 from ..errors import ConfigError, EvaluationError
 from ..models.classifier import Classifier
 from ..models.images import load_for_classifier
+from ..models.labelled import LabelledImages
 from ..models.parts import read_json
 from ..models.storage import CARD
 from ..runs.folder import RunFolder, library_versions
 from ..runs.source import Source, base_digest, open_classifier
-from ..training.classification import LabelledImages
 from .accuracy_records import AccuracyRecord, ClassAccuracy, read_accuracies, write_accuracies
 from .intervals import wilson
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.config import AugmentConfig
 from ..data.records import ImageSet
 from ..models.classifier import Classifier
 from ..models.images import load_for_classifier
+from ..models.labelled import LabelledImages
 from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
@@ -21,9 +20,6 @@ from ..runs.folder import RunFolder
 from .batches import batch_indices
 from .data import Data
 from .examples import Pixels
-
-CHUNK = 128
-"""Images at once where nothing trains: fixed, so that a result does not depend on the training batch size."""
 
 
 class Classification:
@@ -51,35 +47,6 @@ class Classification:
 
     def preview(self, path: Path) -> None:
         """None: a classifier draws nothing."""
-
-
-class LabelledImages:
-    """Held-out images with their labels, on the CPU."""
-
-    def __init__(self, base: Classifier, images: ImageSet, chosen: Tensor | None = None) -> None:
-        """Args: the classifier; images as it takes them; which of them, all by default."""
-        self.base, self.images = base, Pixels(images.images, AugmentConfig())
-        self.labels = torch.from_numpy(images.labels)
-        self.chosen = torch.arange(len(images)) if chosen is None else chosen
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def measure(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """Mean cross entropy and accuracy; the network is left in the mode it was in."""
-        was_training = network.training
-        network.eval()
-        losses, right = map(torch.cat, zip(*self.judge(network, device), strict=True))
-        network.train(was_training)
-        return {"validation_loss": losses.mean().item(), "validation_accuracy": right.double().mean().item()}
-
-    @torch.no_grad()
-    def judge(self, network: nn.Module, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
-        """(cross entropy (B,), whether the likeliest class is the right one (B,)) of one batch after the other."""
-        for rows in self.chosen.split(CHUNK):
-            logits = self.base.logits(self.images.still(rows).to(device), network).cpu()
-            labels = self.labels[rows]
-            yield F.cross_entropy(logits, labels, reduction="none").double(), logits.argmax(dim=1) == labels
 
 
 def held_out_images(config: RunConfig, base: Classifier, device: torch.device) -> LabelledImages:

@@ -26,6 +26,8 @@ _RUN = [
     "evaluation.images=8",
     "evaluation.splits=2",
     "sampling.steps=1",
+    "data.synthdigits.count_train=20",
+    "data.synthdigits.count_test=10",
 ]
 _SCORED = ["evaluation.interval_images=8", "evaluation.every=2"]
 # Options win where they come last, as overrides do.

@@ -15,6 +15,7 @@ from tiny_vit import SIZES, make_vit, vit_config, write_vit
 
 from superlora_diffusion.adapters import count_parameters, find_targets
 from superlora_diffusion.errors import ConfigError, DataError
+from superlora_diffusion.models import labelled
 from superlora_diffusion.models.classifier_storage import load_classifier
 from superlora_diffusion.models.config import BaseSettings
 from superlora_diffusion.runs.config import RunConfig
@@ -205,7 +206,7 @@ def test_held_out_measures_are_those_of_the_images_one_by_one(train, config, mon
         logits = task.base.logits(images, network.eval())
     assert found["validation_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert found["validation_accuracy"] == (logits.argmax(1) == labels).double().mean().item()
-    monkeypatch.setattr(classification, "CHUNK", 3)
+    monkeypatch.setattr(labelled, "CHUNK", 3)
     assert task.validation.measure(network, device)["validation_loss"] == pytest.approx(
         found["validation_loss"]
     )
