@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superlora_diffusion.errors import EvaluationError
+from superlora_diffusion.evaluation.records import CLASSIFIED, ScoreRecord
 from superlora_diffusion.files import write_json
 
 Interval = tuple[float, float]
@@ -55,6 +56,23 @@ class AccuracyRecord(_Record):
     def measures(self, name: str, weights: str, base: str, data_hash: str) -> bool:
         """Whether it is the record of these weights on these images."""
         return (self.name, self.weights, self.base, self.data_hash) == (name, weights, base, data_hash)
+
+    def as_score(self) -> ScoreRecord:
+        """The same as a report reads it, beside the scores of images."""
+        return ScoreRecord(
+            name=self.name,
+            parameters=self.parameters,
+            accuracy=self.accuracy,
+            accuracy_interval=self.accuracy_interval,
+            metrics=("accuracy",),
+            n=self.n,
+            splits=1,
+            seed=0,
+            extractor=CLASSIFIED,
+            extractor_hash=self.data_hash,
+            settings={"base": self.base, "weights": self.weights},
+            libraries=self.libraries,
+        )
 
 
 def write_accuracies(path: Path, records: Iterable[AccuracyRecord]) -> list[AccuracyRecord]:

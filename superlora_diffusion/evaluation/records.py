@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from superlora_diffusion.evaluation.scores import Scores
 
 Interval = tuple[float, float]
+CLASSIFIED = "itself"
+"""The extractor of a record of a classifier: there is none, and its hash is that of the images."""
 
 
 class ScoreRecord(BaseModel):
@@ -77,6 +79,8 @@ class ScoreRecord(BaseModel):
     @property
     def protocol(self) -> str:
         """What two records must share to be compared, as it is printed under tables and plots."""
+        if self.extractor == CLASSIFIED:
+            return f"N {self.n:,} images {self.extractor_hash}, classified by the model itself"
         shuffle = "shuffled" if self.shuffle else "not shuffled"
         return (
             f"N {self.n:,}, {self.splits} splits, {shuffle}, seed {self.seed}, "

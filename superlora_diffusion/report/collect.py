@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, SuperLoRAError
+from ..evaluation.accuracy_records import read_accuracies
 from ..evaluation.records import ScoreRecord, read_scores
 from ..runs.config import RunConfig
 from ..runs.family import family_of
@@ -165,13 +166,19 @@ def _counted(files: RunFolder, card: dict[str, Any]) -> int | None:
 
 
 def _scores(folder: Path) -> tuple[list[ScoreRecord], str | None]:
-    path = folder / "scores.json"
-    if not path.is_file():
-        return [], None
-    try:
-        return read_scores(path), None
-    except SuperLoRAError as error:
-        return [], f"scores.json cannot be read: {_first_line(error)}"
+    """Those of drawn images, then those of a classifier."""
+    found: list[ScoreRecord] = []
+    for name, read in (("scores.json", read_scores), ("accuracy.json", _read_accuracies)):
+        if (folder / name).is_file():
+            try:
+                found += read(folder / name)
+            except SuperLoRAError as error:
+                return [], f"{name} cannot be read: {_first_line(error)}"
+    return found, None
+
+
+def _read_accuracies(path: Path) -> list[ScoreRecord]:
+    return [record.as_score() for record in read_accuracies(path)]
 
 
 def _race(card: dict[str, Any]) -> tuple[tuple[float, float], ...]:

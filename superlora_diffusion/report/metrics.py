@@ -30,7 +30,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("is_distance", "IS distance |IS - IS of real images|", "IS distance", False, 4, True),
     Metric("fid", "FID", "FID", False, 3, True),
     Metric("kid", "KID", "KID", False, 5, True),
-    Metric("accuracy", "accuracy of the asked-for class", "accuracy", True, 3),
+    Metric("accuracy", "accuracy (drawn images: the class that was asked for)", "accuracy", True, 3),
     Metric("precision", "precision", "precision", True, 3),
     Metric("recall", "recall", "recall", True, 3),
     Metric("is_mean", "Inception Score", "IS", True, 3),

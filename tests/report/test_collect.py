@@ -134,3 +134,10 @@ def test_a_network_trained_from_nothing_is_a_base(tmp_path):
     text = json.dumps([make_record("a", 0, 1.0).model_dump(mode="json")])
     (tmp_path / "a" / "scores.json").write_text(text)
     assert read_run(tmp_path / "a").status == "a base"
+
+
+def test_a_damaged_file_of_accuracies_is_told(tmp_path):
+    write_run(tmp_path / "a", write_data(tmp_path / "d.npz"))
+    (tmp_path / "a" / "accuracy.json").write_text("{", encoding="utf-8")
+    (run,) = collect([tmp_path]).runs
+    assert run.status.startswith("accuracy.json cannot be read: ")

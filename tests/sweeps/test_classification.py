@@ -11,6 +11,8 @@ from tiny import write_data
 from tiny_vit import vit_values, write_vit
 
 from superlora_diffusion.evaluation.accuracy_records import read_accuracies
+from superlora_diffusion.report.collect import collect
+from superlora_diffusion.report.compare import make_views
 from superlora_diffusion.runs.config import ClassificationSettings
 from superlora_diffusion.runs.loading import load_config
 from superlora_diffusion.sweeps.config import SweepConfig
@@ -51,6 +53,10 @@ def test_cells_are_trained_and_scored_by_accuracy(make_sweep, sweep_here):
         assert float(row["accuracy"]) == record.accuracy and row["fid"] == "" and float(row["val_loss"]) > 0
         race = json.loads(next((SweepFolder(sweep.output).path).rglob("race.json")).read_text())
         assert len(race["tried"]) == 3
+    views = make_views(collect([sweep.output]))
+    shown = {setting.name: setting.scores["accuracy"].mean for setting in views[0].settings}
+    assert shown == {name: float(row["accuracy"]) for name, row in rows.items()}
+    assert "N 12 images" in views[0].protocol and len(views) == 1
     again = sweep_here(sweep)
     assert len(again.rows) == 3 and not again.unfinished
 
