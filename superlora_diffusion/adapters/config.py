@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from ..errors import ConfigError, nearest
 from ..settings import Settings
 from .naming import Exclusions, Patterns
-from .variants import DEFAULT_LEARNING_RATE, LEARNING_RATES, VARIANTS
+from .variants import DEFAULT_LEARNING_RATE, LEARNING_RATES, ONE_RATE, VARIANTS
 
 FULL = "full"
 RankEntry = Annotated[int, Field(ge=1, strict=True)] | Literal["full"]
@@ -61,11 +61,15 @@ class SuperLoRAConfig(Settings):
     """Seed of the fixed projection and of the start."""
     scale: float = 1.0
     """Factor on the whole update, stored with the adapter. There is no hidden alpha / rank."""
+    step: Literal["plain", "rms", "gain"] = "plain"
+    """What a learning rate means: plain, whatever the setting makes of it; rms, so large a root-mean-square change of
+    the update by the first step, whatever the setting; gain, that times sqrt(n/p), n weights of a group by p numbers."""
     route: Literal["auto", "weight", "products"] = "auto"
     """How updates reach their layers: added to the weight, or as two small products where a setting is of low rank
     matrix by matrix; auto takes what costs less. Changes speed and memory, never the update."""
     init_std: float | None = Field(None, gt=0)
-    """Standard deviation of the start; null: variance 1/rank for factors, 1/split_factor for dense B_k."""
+    """Standard deviation of the start; null: variance 1/rank for factors, 1/split_factor for dense B_k; under step
+    rms and gain what makes the first step 1."""
 
     @model_validator(mode="before")
     @classmethod
@@ -106,7 +110,9 @@ class SuperLoRAConfig(Settings):
 
     @property
     def learning_rate(self) -> float:
-        """The measured learning rate of the variant, or the general default."""
+        """The measured learning rate of the variant, or the general default; one for all under step rms and gain."""
+        if self.step in ONE_RATE:
+            return ONE_RATE[self.step]
         return LEARNING_RATES.get(self.variant or "", DEFAULT_LEARNING_RATE)
 
 

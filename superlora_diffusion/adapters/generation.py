@@ -33,13 +33,15 @@ def generate_deltas(
         tensors: trained tensors by name, fp32.
         arrays: fixed arrays of each group.
         projection: the kind of F.
-        scale: factor on the whole.
+        scale: factor on the whole; each group's own comes to it.
         shapes: the targets' weight shapes.
     """
     device = next(iter(tensors.values())).device
     with torch.autocast(device.type, enabled=False):
         pairs = zip(plan.groups, arrays, strict=True)
-        vectors = [scale * generate_group(group, tensors, fixed, projection) for group, fixed in pairs]
+        vectors = [
+            scale * group.factor * generate_group(group, tensors, fixed, projection) for group, fixed in pairs
+        ]
         pieces = split_groups(vectors, plan.grouping, plan.targets)
         return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
 

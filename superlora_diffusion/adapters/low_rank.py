@@ -89,8 +89,9 @@ def low_rank_factors(entry: LowRank, tensors: Mapping[str, Tensor], scale: float
     Args:
         entry: which group and slice.
         tensors: trained tensors by name.
-        scale: factor on the whole, put onto L.
+        scale: factor on the whole, put onto L with the group's own.
     """
+    scale = scale * entry.group.factor
     part = entry.group.parts[0]
     core = None if part.core is None else tensors[part.core.name]
     *first, left, right = (None if factor is None else tensors[factor.name] for factor in part.factors)

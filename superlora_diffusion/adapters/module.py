@@ -107,7 +107,8 @@ class SuperLoRA(nn.Module):
 
     @property
     def scale(self) -> float:
-        """The effective scale: the config's times the run-time one."""
+        """The effective scale of the whole: the config's times the run-time one. ``plan.groups`` have factors of their
+        own beside it, all 1 unless ``config.step`` asks for others."""
         return self.config.scale * self.run_scale
 
     def tensors(self) -> dict[str, Tensor]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import folding
 from .arithmetic import generated_count
 from .config import FULL, SuperLoRAConfig
 from .grouping import Grouping, alike_groups, make_grouping, widest
 from .naming import Target, as_targets
+from .steps import cp_std, step_factor
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class GroupPlan:
     """K Kronecker factors, the factored one last; empty for order 1."""
     crop: tuple[int, int] | None
     """What the Kronecker product is cut to before its entries are read (fold "none")."""
+    factor: float = 1.0
+    """On the group's update, beside the scale of the whole: what ``config.step`` asks for."""
 
     @property
     def tensors(self) -> Iterator[TensorPlan]:
@@ -165,6 +168,13 @@ def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> in
 def _plan_group(
     config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
 ) -> GroupPlan:
+    group = _plan_tensors(config, index, n, members, columns)
+    return group if config.step == "plain" else replace(group, factor=step_factor(config, group))
+
+
+def _plan_tensors(
+    config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
+) -> GroupPlan:
     m = generated_count(config.exact_ratio, n)
     if config.order == 1:
         return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None)
@@ -210,7 +220,7 @@ def _ranks(config: SuperLoRAConfig, sides: tuple[int, ...]) -> tuple[int, ...]:
 def _small_part(config: SuperLoRAConfig, index: int, k: int, sides: tuple[int, int]) -> PartPlan:
     """B_k: dense, or with ``factor_all_splits`` factored at rank min(rank, split_factor)."""
     if not config.factor_all_splits:
-        std = config.init_std or config.split_factor**-0.5
+        std = config.init_std or (config.split_factor**-0.5 if config.step == "plain" else 1.0)
         return PartPlan(TensorPlan(f"g{index}_k{k}_b", sides, std), ())
     ranks = tuple(min(rank, side) for rank, side in zip(_ranks(config, sides), sides, strict=True))
     return _factored(config, index, k, sides, ranks, False)
@@ -221,10 +231,11 @@ def _factored(
 ) -> PartPlan:
     """Core and factors of one part. Where ``zero``, exactly one of its tensors starts at zero: the core, else A_1."""
     prefix, full = f"g{index}_k{k}", config.core == "full"
+    first_is_zero = zero and config.core == "identity"
     factors: list[TensorPlan | None] = []
     for i, (side, rank) in enumerate(zip(sides, ranks, strict=True), start=1):
-        std = config.init_std or rank**-0.5
-        if zero and config.core == "identity" and i == 1:
+        std = config.init_std or _factor_std(config, rank, len(sides) - first_is_zero)
+        if first_is_zero and i == 1:
             std = 0.0
         carried = full and rank == side
         factors.append(None if carried else TensorPlan(f"{prefix}_a{i}", (side, rank), std))
@@ -234,7 +245,13 @@ def _factored(
     return PartPlan(TensorPlan(f"{prefix}_core", ranks if full else ranks[:1], std), tuple(factors))
 
 
+def _factor_std(config: SuperLoRAConfig, rank: int, normal: int) -> float:
+    """Of a factor matrix, ``normal`` of which do not start at zero: variance 1/rank, which makes a Tucker step 1."""
+    cp_step = config.step != "plain" and config.core != "full"
+    return cp_std(rank, normal) if cp_step else rank**-0.5
+
+
 def _core_std(config: SuperLoRAConfig, factors: list[TensorPlan | None], ranks: tuple[int, ...]) -> float:
-    """A core that does not start at zero: variance 1, or 1/side where it stands alone as a dense B_k."""
-    alone = all(factor is None for factor in factors)
+    """A core that does not start at zero: variance 1, or, where steps are plain, 1/side where it is a dense B_k."""
+    alone = all(factor is None for factor in factors) and config.step == "plain"
     return config.init_std or (ranks[0] ** -0.5 if alone else 1.0)

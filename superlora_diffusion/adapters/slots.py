@@ -128,7 +128,9 @@ def kind_of(stored: Stored) -> tuple:
 
 def plain_config(config: SuperLoRAConfig) -> SuperLoRAConfig:
     """A config without what makes no other update of given numbers; the scale is the slot's run-time scale."""
-    values = {**config.model_dump(), "variant": None, "init_std": None, "scale": 1.0}
+    values = {**config.model_dump(), "variant": None, "scale": 1.0}
+    if config.step == "plain":
+        values["init_std"] = None  # else factors on the update follow from it
     if config.projection == "none":
         values["seed"] = 0  # nothing but the start was drawn from it
     return SuperLoRAConfig(**values)

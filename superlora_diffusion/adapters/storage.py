@@ -103,6 +103,15 @@ def base_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: originals.get(name, parameters[name]) for name in host.required_grad}
 
 
+def stored_config(described: Mapping[str, Any]) -> SuperLoRAConfig:
+    """The settings in an adapter's config. Those written before there was ``step`` mean plain steps.
+
+    Raises:
+        KeyError, ConfigError: if there are none, or broken ones.
+    """
+    return SuperLoRAConfig(**{"step": "plain", **described["config"]})
+
+
 class Stored(NamedTuple):
     """What the config of a SuperLoRA adapter's folder says that its updates depend on, and its base."""
 
@@ -131,7 +140,7 @@ def read_stored(folder: Path) -> Stored:
         )
     try:
         return Stored(
-            SuperLoRAConfig(**described["config"]),
+            stored_config(described),
             [Target(t["name"], t["out_features"], t["in_features"]) for t in described["targets"]],
             [tuple(t["shape"]) for t in described["targets"]],
             described["run_scale"],

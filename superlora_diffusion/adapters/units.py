@@ -83,19 +83,20 @@ def write_unit(
         tensors: trained tensors by name, fp32.
         arrays: fixed arrays of each group of the adapter.
         projection: the kind of F.
-        scale: factor on the whole.
+        scale: factor on the whole; each group's own comes to it.
     """
     total = sum(unit.sizes)
     out = torch.empty(total, dtype=torch.float32, device=tensors[unit.names[0]].device)
     for group, place in zip(unit.groups, unit.places, strict=True):
-        product = as_product(group, tensors, _inner_scale(projection, scale))
+        whole = scale * group.factor
+        product = as_product(group, tensors, _inner_scale(projection, whole))
         if projection == "none":
             product.write(out[place])
             continue
         x = _numbers(group, product)
         project_into(projection, x, out[place], arrays[group.index])
-        if projection.endswith("_tanh") and scale != 1:
-            out[place].mul_(scale)
+        if projection.endswith("_tanh") and whole != 1:
+            out[place].mul_(whole)
     return out
 
 
@@ -115,14 +116,16 @@ def unit_gradients(
     """
     with torch.enable_grad():
         leaves = {name: tensors[name].detach().requires_grad_() for name in unit.names}
-        products = [as_product(group, leaves, _inner_scale(projection, scale)) for group in unit.groups]
+        products = [
+            as_product(group, leaves, _inner_scale(projection, scale * group.factor)) for group in unit.groups
+        ]
     outputs, gradients = [], []
     for group, product, place in zip(unit.groups, products, unit.places, strict=True):
         part = grad[place]
         fixed = _detached(product)
         if projection != "none":
             if projection.endswith("_tanh"):
-                part = part * scale
+                part = part * (scale * group.factor)
             part = pull_back(projection, part, _numbers(group, fixed), arrays[group.index])
         outputs += _tensors_of(product)
         gradients += fixed.gradients(part)

@@ -30,3 +30,6 @@ LEARNING_RATES: dict[str, float] = {
 }
 
 DEFAULT_LEARNING_RATE = 2e-2
+
+# Under these steps a rate means the same for every setting. Not measured yet.
+ONE_RATE: dict[str, float] = {"rms": 1e-2, "gain": 1e-2}

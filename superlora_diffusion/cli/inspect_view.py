@@ -58,6 +58,10 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "settings", join_values(found.settings) or "all at their defaults"
     if found.scale is not None and found.scale != 1:
         yield "scale", f"{found.scale:g} (the settings' times the run-time one)"
+    if found.step_factors not in (None, (1, 1)):
+        smallest, largest = found.step_factors
+        span = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g} by group"
+        yield "step factor", f"{span} (of step {found.settings['step']}, on the update beside the scale)"
     yield "base", "not told" if found.base is None else str(found.base)
     share = ""
     if found.targets is not None:

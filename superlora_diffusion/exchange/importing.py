@@ -89,7 +89,7 @@ def attach_lora(network: nn.Module, file: LoraFile, name: str = "default") -> Su
     targets = [describe(key, layers[key]) for key in layers if key in pairs]
     rank = max(pair.up.shape[1] for pair in pairs.values())
     patterns = shortest_patterns([target.name for target in targets], list(layers))
-    config = SuperLoRAConfig(variant="lora", rank=rank, targets=patterns)
+    config = SuperLoRAConfig(variant="lora", rank=rank, targets=patterns, step="plain")
     adapter = attach_to_targets(network, config, targets, name)
     with torch.no_grad():
         for group, target in zip(adapter.plan.groups, targets, strict=True):

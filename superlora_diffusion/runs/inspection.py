@@ -16,6 +16,7 @@ from ..adapters.low_rank import LowRank, find_low_rank, products_threshold
 from ..adapters.naming import Target
 from ..adapters.plan import make_plan
 from ..adapters.reading import CONFIG, FILES, WEIGHTS, read_adapter_config
+from ..adapters.storage import stored_config
 from ..adapters.variants import VARIANTS
 from ..errors import AdapterError, RunError
 from ..peers.storage import is_peer
@@ -114,6 +115,8 @@ class Inspection(NamedTuple):
     """Of SuperLoRA those that differ from the defaults, the variant among them; of a peer all."""
     scale: float | None
     """The effective scale; None for a peer, which has none."""
+    step_factors: tuple[float, float] | None
+    """The smallest and the largest factor that the groups' updates have beside it; None for a peer."""
     parameters: int
     base: str | None
     training: dict[str, Any]
@@ -133,7 +136,9 @@ class Inspection(NamedTuple):
         """For JSON."""
         targets = None if self.targets is None else self.targets.as_dict()
         history = None if self.history is None else self.history.as_dict()
-        return {**self._asdict(), "folder": str(self.folder), "targets": targets, "history": history}
+        factors = None if self.step_factors is None else list(self.step_factors)
+        parts = {"targets": targets, "history": history, "step_factors": factors}
+        return {**self._asdict(), "folder": str(self.folder), **parts}
 
 
 def inspect_adapter(path: str | Path) -> Inspection:
@@ -204,7 +209,7 @@ def find_adapter(path: str | Path) -> Path:
 
 
 def _superlora(described: dict[str, Any]) -> dict[str, Any]:
-    config = SuperLoRAConfig(**described["config"])
+    config = stored_config(described)
     shapes = [_shape(entry) for entry in described["targets"]]
     names = [str(entry["name"]) for entry in described["targets"]]
     targets = [
@@ -214,6 +219,7 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
     parameters = operator.index(described["parameters"])
     if parameters != plan.count:
         raise ValueError(f"it says that {parameters:,} numbers train; its settings make {plan.count:,}")
+    factors = [group.factor for group in plan.groups]
     low_rank = find_low_rank(config, plan, shapes)
     found = TargetRoutes(
         patterns=config.targets,
@@ -228,6 +234,7 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
         "name": adapter_family(config),
         "settings": changed_settings(config),
         "scale": float(described["scale"]),
+        "step_factors": (min(factors), max(factors)),
         "parameters": parameters,
         "targets": found,
     }
@@ -281,6 +288,7 @@ def _peer(described: dict[str, Any]) -> dict[str, Any]:
         "name": str(described["trains"]),
         "settings": _mapping(described, "settings"),
         "scale": None,
+        "step_factors": None,
         "parameters": operator.index(described["parameters"]),
         "targets": None,
     }

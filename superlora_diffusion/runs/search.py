@@ -16,7 +16,7 @@ from .counting import TargetList, base_named, targets_on
 from .loading import as_yaml_list
 
 # What an override may say of an adapter whose setting is looked for: nothing that the list varies.
-_KEPT = ("adapter.targets", "adapter.exclude", "adapter.seed", "adapter.scale", "adapter.init_std")
+_KEPT = tuple(f"adapter.{name}" for name in ("targets", "exclude", "seed", "scale", "step", "init_std"))
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,20 @@ def _combinations():
             yield spec, fields | _small_numbers(fields, choose)
 
 
+def _stepped(combinations):
+    """Some of them again with steps that are not plain; without an init_std only gain has a factor."""
+    steps = itertools.cycle(
+        [dict(step="rms", init_std=0.3), dict(step="gain"), dict(step="gain", init_std=0.3)]
+    )
+    for (spec, fields), step in zip(list(combinations)[::7], steps, strict=False):
+        yield spec, fields | step
+
+
 def _label(spec: str, fields: dict) -> str:
     return spec + "-" + ",".join(f"{name}={value}" for name, value in fields.items()).replace(" ", "")
 
 
-COMBINATIONS = {_label(spec, fields): (SPECS[spec][0], fields) for spec, fields in _combinations()}
+COMBINATIONS = {
+    _label(spec, fields): (SPECS[spec][0], fields)
+    for spec, fields in itertools.chain(_combinations(), _stepped(_combinations()))
+}

@@ -19,7 +19,7 @@ import torch
 DEFAULTS = dict(
     targets=["to_q", "to_v"], groups=1, order=2, fold="square", side_multiple=1, rank=4, core="identity",
     splits=1, split_factor=6, factor_all_splits=False, projection="none", ratio=1, seed=0, scale=1,
-    init_std=None,
+    init_std=None, step="plain",
 )  # fmt: skip
 
 VARIANTS = {
@@ -186,22 +186,31 @@ def parameter_shapes(fields: dict, targets) -> dict[str, tuple[int, ...]]:
     fields = resolve(fields)
     found = {}
     for g, group in enumerate(grouping(fields, targets)):
-        if fields["order"] == 1:
-            found[f"g{g}_vector"] = (generated(fields, group.n),)
-            continue
-        for part in parts(fields, group, targets):
-            found |= part.names(g, fields["core"])
+        found |= group_shapes(fields, group, g, targets)
+    return found
+
+
+def group_shapes(fields: dict, group: Group, g: int, targets) -> dict[str, tuple[int, ...]]:
+    """Those of one group."""
+    if fields["order"] == 1:
+        return {f"g{g}_vector": (generated(fields, group.n),)}
+    found = {}
+    for part in parts(fields, group, targets):
+        found |= part.names(g, fields["core"])
     return found
 
 
 def zero_tensors(fields: dict, targets) -> set[str]:
     """The one tensor a group that starts at zero."""
     fields = resolve(fields)
-    how_many = len(grouping(fields, targets))
+    return {zero_tensor(fields, g) for g in range(len(grouping(fields, targets)))}
+
+
+def zero_tensor(fields: dict, g: int) -> str:
     if fields["order"] == 1:
-        return {f"g{g}_vector" for g in range(how_many)}
+        return f"g{g}_vector"
     which = "a1" if fields["core"] == "identity" else "core"
-    return {f"g{g}_k{fields['splits']}_{which}" for g in range(how_many)}
+    return f"g{g}_k{fields['splits']}_{which}"
 
 
 def count(fields: dict, targets) -> int:
@@ -258,6 +267,32 @@ def projection_matrix(kind: str, seed: int, group: int, m: int, n: int) -> np.nd
     return scaling * matrix[:n]
 
 
+# ---------------------------------------------------------------- step
+
+
+def step_factor(fields: dict, group: Group, g: int, targets) -> float:
+    """1 (plain), 1/rms (rms), sqrt(n/p)/rms (gain): rms of the numbers after +-1 where the group's zeros were.
+
+    All terms of an entry are uncorrelated, so that its mean square is the same multilinear form of mean squares.
+    By default the starts are chosen so that it is 1.
+    """
+    if fields["step"] == "plain":
+        return 1.0
+    shapes = group_shapes(fields, group, g, targets)
+    rms = 1.0
+    if fields["init_std"] is not None and fields["order"] > 1:
+        zero = zero_tensor(fields, g)
+        squares = {
+            name: np.full(shape, 1.0 if name == zero else fields["init_std"] ** 2)
+            for name, shape in shapes.items()
+        }
+        pieces = [part.tensor(g, fields["core"], squares) for part in parts(fields, group, targets)]
+        rms = math.sqrt(reduce(np.kron, pieces).mean())
+    if fields["step"] == "rms":
+        return 1 / rms
+    return math.sqrt(group.n / sum(math.prod(shape) for shape in shapes.values())) / rms
+
+
 # ---------------------------------------------------------------- all of it
 
 
@@ -279,6 +314,7 @@ def deltas(fields: dict, targets, numbers: dict[str, np.ndarray]) -> dict[str, n
         y = projection_matrix(fields["projection"], fields["seed"], g, m, n) @ x
         if fields["projection"] == "fastfood_tanh":
             y = np.tanh(y)
+        y = y * step_factor(fields, group, g, targets)
         for position, (name, entry) in enumerate(group.slots):
             assert np.isnan(out[name][entry]), "a weight covered twice"
             out[name][entry] = fields["scale"] * y[position]

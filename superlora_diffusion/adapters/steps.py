@@ -1,0 +1,87 @@
+"""Steps: how far one step of the optimiser moves an update, and starts and factors that make it equally far for all.
+
+Adam's first step of size lr moves every trained number by lr times a sign. What that does to dW depends on the
+setting. At the start each term of dW holds the group's zero tensor exactly once, so that to first order in lr only the
+move of that tensor counts: dW after the step is the group's own generation with +-lr where the zeros were. With signs
+taken as random, and the rest of the start being independent normal numbers, all terms of an entry of dW are
+uncorrelated, so that its mean square is the number of terms times the mean squares of what they multiply
+(g: root-mean-square entry of dW per unit of lr, r: rank, M: order, sigma: standard deviation of a start):
+
+    vector            g = 1
+    CP, identity      g = sqrt(r) sigma^(M-1)             (A_1 moves, the others multiply)
+    CP, diagonal      g = sqrt(r) sigma^M                 (the core moves)
+    Tucker            g = prod over factored modes of sqrt(r_i) sigma_i
+    Kronecker         g = that of the last factor, times the rms entry of each B_k
+
+Cutting, shuffling and spreading by F keep mean squares (a tanh to first order), so that none of them is in g, and no
+side, n or N is. The value is a mean over starts: given one start g is near it where sides are long. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import SuperLoRAConfig
+    from .plan import GroupPlan, PartPlan, TensorPlan
+
+GAIN_EXPONENT = 0.5
+"""alpha of ``step: gain``. Of a gradient over n weights, a random subspace of p dimensions holds a share p/n of the
+square, so that the cosine between a step in it and the gradient is about sqrt(p/n). Steps of equal length then lower
+the loss in proportion to sqrt(p/n), and equally far if they are (n/p)^(1/2) times as long."""
+
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
+
+def step_rms(group: GroupPlan) -> float:
+    """g: root-mean-square entry of a group's dW, before any factor, after one sign step of size 1 from the start."""
+    return math.prod(_rms_of(part) for part in group.parts)  # 1 for a plain vector, which has no parts
+
+
+def step_factor(config: SuperLoRAConfig, group: GroupPlan) -> float:
+    """The factor on a group's update: 1 (plain), 1/g (rms), (n/p)^alpha / g (gain).
+
+    Args:
+        config: settings.
+        group: its plan, n weights generated from p trained numbers.
+
+    Raises:
+        ConfigError: for an ``init_std`` with which a step is so small or large that no factor can mend it.
+    """
+    if config.step == "plain":
+        return 1.0
+    g = step_rms(group)
+    if not _SMALLEST < g < _LARGEST:
+        text = f"got {config.init_std:g}: one step would move the update by {g:.3g} times its size, which step "
+        raise ConfigError(
+            faults=[("init_std", f"{text}{config.step!r} cannot mend; use a value nearer to 1, or null.")]
+        )
+    factor = 1.0 if math.isclose(g, 1, rel_tol=1e-9) else 1 / g  # rounding is no reason to multiply
+    return factor * (group.n / group.count) ** GAIN_EXPONENT if config.step == "gain" else factor
+
+
+def cp_std(rank: int, matrices: int) -> float:
+    """sigma of the normal factor matrices of a CP tensor at which its step, or its entry, is 1: r^(-1/2k).
+
+    Args:
+        rank: r.
+        matrices: k, how many of the factors start normal: r sigma^(2k) = 1.
+    """
+    return rank ** (-0.5 / matrices)
+
+
+def _rms_of(part: PartPlan) -> float:
+    """Of what a part makes: where it holds the zero tensor, per unit of its move."""
+    factors = [factor for factor in part.factors if factor is not None]
+    stds = math.prod(_std(tensor) for tensor in part.tensors)
+    is_cp = bool(factors) and (part.core is None or len(part.core.shape) < len(part.factors))
+    ranks = [factor.shape[1] for factor in (factors[:1] if is_cp else factors)]
+    return math.sqrt(math.prod(ranks)) * stds
+
+
+def _std(tensor: TensorPlan) -> float:
+    """What a tensor multiplies by: the zero one moves by 1."""
+    return tensor.std or 1.0
