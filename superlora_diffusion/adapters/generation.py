@@ -94,4 +94,7 @@ def start_tensor(tensor: TensorPlan, seed: int) -> Tensor:
     if tensor.std == 0:
         return torch.zeros(tensor.shape, dtype=torch.float32)
     generator = generator_for("start", seed, tensor.name)
-    return torch.randn(tensor.shape, generator=generator, dtype=torch.float32) * tensor.std
+    drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
+    if tensor.even is not None:
+        drawn /= drawn.square().mean(0 if tensor.even == "columns" else None, keepdim=True).sqrt()
+    return drawn * tensor.std

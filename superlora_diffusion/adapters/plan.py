@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from . import folding
 from .arithmetic import generated_count
@@ -27,6 +28,8 @@ class TensorPlan:
     name: str
     shape: tuple[int, ...]
     std: float
+    even: Literal["columns", "whole"] | None = None
+    """Of what the root mean square is exactly ``std``, whatever is drawn: of each column, or of all entries."""
 
     @property
     def count(self) -> int:
@@ -221,7 +224,7 @@ def _small_part(config: SuperLoRAConfig, index: int, k: int, sides: tuple[int, i
     """B_k: dense, or with ``factor_all_splits`` factored at rank min(rank, split_factor)."""
     if not config.factor_all_splits:
         std = config.init_std or (config.split_factor**-0.5 if config.step == "plain" else 1.0)
-        return PartPlan(TensorPlan(f"g{index}_k{k}_b", sides, std), ())
+        return PartPlan(TensorPlan(f"g{index}_k{k}_b", sides, std, _even(config, "whole")), ())
     ranks = tuple(min(rank, side) for rank, side in zip(_ranks(config, sides), sides, strict=True))
     return _factored(config, index, k, sides, ranks, False)
 
@@ -238,11 +241,17 @@ def _factored(
         if first_is_zero and i == 1:
             std = 0.0
         carried = full and rank == side
-        factors.append(None if carried else TensorPlan(f"{prefix}_a{i}", (side, rank), std))
+        even = _even(config, "columns")
+        factors.append(None if carried else TensorPlan(f"{prefix}_a{i}", (side, rank), std, even))
     if config.core == "identity":
         return PartPlan(None, tuple(factors))
-    std = 0.0 if zero else _core_std(config, factors, ranks)
-    return PartPlan(TensorPlan(f"{prefix}_core", ranks if full else ranks[:1], std), tuple(factors))
+    std, shape = (0.0 if zero else _core_std(config, factors, ranks)), (ranks if full else ranks[:1])
+    return PartPlan(TensorPlan(f"{prefix}_core", shape, std, _even(config, "whole")), tuple(factors))
+
+
+def _even(config: SuperLoRAConfig, what: Literal["columns", "whole"]) -> Literal["columns", "whole"] | None:
+    """Plain starts are left as they are drawn; for other steps the draw may not change how far one goes."""
+    return None if config.step == "plain" else what
 
 
 def _factor_std(config: SuperLoRAConfig, rank: int, normal: int) -> float:

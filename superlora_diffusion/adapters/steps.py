@@ -14,7 +14,13 @@ uncorrelated, so that its mean square is the number of terms times the mean squa
     Kronecker         g = that of the last factor, times the rms entry of each B_k
 
 Cutting, shuffling and spreading by F keep mean squares (a tanh to first order), so that none of them is in g, and no
-side, n or N is. The value is a mean over starts: given one start g is near it where sides are long. Imports no torch.
+side, n or N is. That is a mean over starts. Given one start, only mean squares of drawn columns are in the same terms
+(CP: sum_r of the product of those of columns r; Tucker: the product of those of the A_i; B_k: of all its entries), so
+that starts whose columns are scaled to sigma exactly (``TensorPlan.even``) have this g each, and not 0.5 or 2 times it,
+as a short factor of many may. What is left to chance is which of many entries are cut, and a B_k that is factored, too.
+
+Where no standard deviation is asked for, starts are chosen at which g is 1 (CP: :func:`cp_std`; Tucker: variance
+1/rank; B_k: 1), and no factor is needed; else the factor 1/g does it. Imports no torch.
 """
 
 from __future__ import annotations
@@ -55,7 +61,9 @@ def step_factor(config: SuperLoRAConfig, group: GroupPlan) -> float:
         return 1.0
     g = step_rms(group)
     if not _SMALLEST < g < _LARGEST:
-        text = f"got {config.init_std:g}: one step would move the update by {g:.3g} times its size, which step "
+        text = (
+            f"got {config.init_std:g}: one step would move the update by {g:.3g} times its size, which step "
+        )
         raise ConfigError(
             faults=[("init_std", f"{text}{config.step!r} cannot mend; use a value nearer to 1, or null.")]
         )

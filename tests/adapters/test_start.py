@@ -33,6 +33,10 @@ STARTS = [
         dict(order=1, groups=4, projection=projection)
         for projection in ("shuffle", "fastfood", "fastfood_tanh")
     ),
+    *(dict(variant=variant, step=step) for variant in oracle.VARIANTS for step in ("rms", "gain")),
+    dict(
+        groups=3, splits=3, split_factor=2, factor_all_splits=True, core="diagonal", step="gain", init_std=0.3
+    ),
     dict(core="full", rank=["full", 2], groups=2),
     dict(core="full", rank=["full", "full", "full"], order=3, groups=2),
     dict(variant="lorta", projection="fastfood", ratio=0.1, init_std=0.02),
