@@ -45,7 +45,7 @@ class LocalRunner:
         if self.pools[slot] is None:
             context, arguments = multiprocessing.get_context("spawn"), (self.threads, os.getpid())
             self.pools[slot] = ProcessPoolExecutor(
-                1, context, initializer=_prepare_worker, initargs=arguments
+                1, context, initializer=prepare_worker, initargs=arguments
             )
         return self.pools[slot]
 
@@ -110,8 +110,8 @@ def share_devices(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(count)) or (device,)
 
 
-def _prepare_worker(threads: int, parent: int) -> None:
-    """Leave the terminal's Ctrl-C to the parent, end with the parent, limit the threads."""
+def prepare_worker(threads: int, parent: int) -> None:
+    """Begin a worker process: leave the terminal's Ctrl-C to the parent, end with the parent, limit the threads."""
     try:
         os.setsid()
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
