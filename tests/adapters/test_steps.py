@@ -11,6 +11,7 @@ import torch
 
 from superlora_diffusion import SuperLoRAConfig, attach, load_adapter
 from superlora_diffusion.adapters import deltas_of_folder
+from superlora_diffusion.adapters.generation import generate_deltas
 from superlora_diffusion.adapters.plan import make_plan
 from superlora_diffusion.adapters.steps import GAIN_EXPONENT, step_rms
 from superlora_diffusion.adapters.storage import read_stored
@@ -277,6 +278,16 @@ def test_exports_folders_and_merging_see_the_updates(setting, tmp_path):
     before = {name: base.get_submodule(name).weight.detach().clone() for name in deltas}
     other.merge()
     close({name: base.get_submodule(name).weight.detach() - before[name] for name in deltas}, deltas)
+
+
+@pytest.mark.parametrize("setting", READ)
+def test_what_a_compiler_is_given_sees_the_updates(setting):
+    _, _, adapter = filled(setting)
+    shapes = [layer.weight.shape for layer in map(adapter.layer_of, range(len(adapter.targets)))]
+    kind, tensors = adapter.config.projection, adapter.tensors()
+    traced = generate_deltas(adapter.plan, tensors, adapter.arrays(), kind, adapter.scale, shapes)
+    names = [target.name for target in adapter.targets]
+    close(dict(zip(names, (delta.detach() for delta in traced), strict=True)), adapter.deltas())
 
 
 @pytest.mark.parametrize("setting", ["lora", "diagonal", "lotr"])

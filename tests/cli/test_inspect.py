@@ -45,6 +45,7 @@ def place(tmp_path_factory):
     save(folder / "plain", card=AdapterCard())
     save(folder / "products", variant="lora", route="products", scale=1.0)
     save(folder / "weight", variant="lora", route="weight")
+    save(folder / "gain", variant="lora", rank=2, step="gain")
     save(folder / "kernels", targets=["conv1"], groups="weight", fold="none")
     attach_peer(make_base().network, "bitfit", None, 0).save(folder / "bitfit", CARD)
     return folder
@@ -98,6 +99,12 @@ def test_scale_and_silence_are_told(here):
     text = said("plain")
     assert re.search(r"settings +all at their defaults", text) and re.search(r"base +not told", text)
     assert "training" not in text.split("How updates")[0]
+
+
+def test_factors_of_steps_are_told(here):
+    assert inspect_adapter("gain").step_factors == (2, 2)  # each 256 weights by 64 numbers
+    assert re.search(r"^  step factor +2 \(of step gain", said("gain"), re.M)
+    assert "step factor" not in said("runs/demo") and inspect_adapter("bitfit").step_factors is None
 
 
 def test_a_peer_is_told_without_routes(here):

@@ -84,9 +84,15 @@ def test_only_what_the_table_lacks_is_run(script, summary, tmp_path):
         script.append_row(table, one.row._replace(val_loss=loss))
     assert [row.val_loss for row in script.read_rows(table)] == [0.5, math.inf, 0.3, 0.2, 0.1]
     with table.open() as file:
-        assert next(csv.reader(file)) == "setting,step,parameters,learning_rate,steps,seed,val_loss".split(
-            ","
-        )
+        assert next(csv.reader(file)) == [
+            "setting",
+            "step",
+            "parameters",
+            "learning_rate",
+            "steps",
+            "seed",
+            "val_loss",
+        ]
     again = planned(script, tmp_path, *words, "--seeds", "0,3")
     assert [one.row[:-1] for one in again] == [one.row[:-1] for one in work[5:]]
     assert len(planned(script, tmp_path, *words, "--steps", "7")) == 8

@@ -44,9 +44,7 @@ class LocalRunner:
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         if self.pools[slot] is None:
             context, arguments = multiprocessing.get_context("spawn"), (self.threads, os.getpid())
-            self.pools[slot] = ProcessPoolExecutor(
-                1, context, initializer=prepare_worker, initargs=arguments
-            )
+            self.pools[slot] = ProcessPoolExecutor(1, context, initializer=prepare_worker, initargs=arguments)
         return self.pools[slot]
 
     def _drop(self, slot: int) -> None:
