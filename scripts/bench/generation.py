@@ -34,8 +34,13 @@ SPREADS = [
     ("fastfood", 1.0),
     ("block_hadamard", 0.001),
     ("block_hadamard", 0.01),
+    ("gather", 0.01),
+    ("gather", 1.0),
+    ("fourier", 0.01),
+    ("fourier", 1.0),
     ("shuffle", 1.0),
 ]
+PROMISED = ("fastfood, ratio 0.01", "block_hadamard, ratio 0.01")
 
 
 def main() -> None:
@@ -88,30 +93,32 @@ def generation_of(fields: dict, n: int, device: torch.device) -> dict:
 
 def spreads(n: int, rounds: int, device: torch.device, between) -> list[Record]:
     """Each spread and its transpose against a copy of n floats; the plain reference beside it."""
-    source = torch.randn(n, device=device)
+    source, grid = torch.randn(n, device=device), (1, n)
     works = {"copy": source.clone}
     for kind, share in SPREADS:
         m = max(1, round(share * n))
         x = torch.randn(m, device=device)
-        arrays = {key: value.to(device) for key, value in draw_arrays(kind, n, m, 0, 0).items()}
+        arrays = {key: value.to(device) for key, value in draw_arrays(kind, grid, m, 0, 0).items()}
         name = f"{kind}, ratio {share:g}, n = {n:,}"
         works[f"{name}: forward"] = spread_of(kind, x, n, arrays)
-        works[f"{name}: backward"] = lambda kind=kind, x=x, arrays=arrays: pull_back(kind, source, x, arrays)
+        works[f"{name}: backward"] = lambda kind=kind, x=x, arrays=arrays: pull_back(
+            kind, source, x, grid, arrays
+        )
         works[f"{name}: reference, forward"] = lambda kind=kind, x=x, arrays=arrays: project(
-            kind, x, n, arrays
+            kind, x, grid, arrays
         )
     seconds = time_paired(works, rounds, 1, device, between)
     records = []
     for name, taken in seconds.items():
         if name != "copy":
-            promised = n == 2**24 and "ratio 0.01" in name and "reference" not in name
+            promised = n == 2**24 and name.startswith(PROMISED) and "reference" not in name
             found = ratio(taken, seconds["copy"])
             records.append(Record("projection", name, f"copy of {n:,}", *found, 6.0 if promised else None))
     return records
 
 
 def spread_of(kind: str, x: torch.Tensor, n: int, arrays: dict):
-    return lambda: project_into(kind, x, torch.empty(n, device=x.device), arrays)
+    return lambda: project_into(kind, x, torch.empty(n, device=x.device), (1, n), arrays)
 
 
 if __name__ == "__main__":

@@ -75,8 +75,11 @@ def works_of(kind, n: int, device: torch.device) -> dict:
     if isinstance(kind, dict):
         return generation_of(kind, n, device)
     x, grad = torch.randn(min(1000, n), device=device), torch.randn(n, device=device)
-    arrays = {key: value.to(device) for key, value in draw_arrays(kind, n, len(x), 0, 0).items()}
-    return {"forward": spread_of(kind, x, n, arrays), "backward": lambda: pull_back(kind, grad, x, arrays)}
+    arrays = {key: value.to(device) for key, value in draw_arrays(kind, (1, n), len(x), 0, 0).items()}
+    return {
+        "forward": spread_of(kind, x, n, arrays),
+        "backward": lambda: pull_back(kind, grad, x, (1, n), arrays),
+    }
 
 
 def slope(name: str, unit: str, sizes: list[int], values: list[float]) -> Record:

@@ -85,11 +85,11 @@ def spreads_alone(network: nn.Module, device: torch.device) -> dict[str, Callabl
     n, works = sum(target.size for target in targets), {}
     for kind in ("fastfood", "block_hadamard"):
         x, grad = torch.randn(n // 100, device=device), torch.randn(n, device=device)
-        arrays = {key: value.to(device) for key, value in draw_arrays(kind, n, len(x), 0, 0).items()}
+        arrays = {key: value.to(device) for key, value in draw_arrays(kind, (1, n), len(x), 0, 0).items()}
 
         def spread(kind=kind, x=x, grad=grad, arrays=arrays) -> None:
-            project_into(kind, x, torch.empty_like(grad), arrays)
-            pull_back(kind, grad, x, arrays)
+            project_into(kind, x, torch.empty_like(grad), (1, n), arrays)
+            pull_back(kind, grad, x, (1, n), arrays)
 
         works[f"{kind} 0.01 of {n:,}, forward and backward, alone"] = spread
     return works

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-_INTEGERS = ("signs", "permutation", "outer_signs", "mixing")
+_INTEGERS = ("signs", "permutation", "outer_signs", "mixing", "indices", "frequencies")
 _CHUNK = 2**20  # numbers widened at once: long arrays are summed up in little memory
 
 

@@ -53,8 +53,12 @@ class SuperLoRAConfig(Settings):
     """Side of the small Kronecker factors B_k."""
     factor_all_splits: bool = False
     """Whether the small Kronecker factors are factored too."""
-    projection: Literal["none", "shuffle", "fastfood", "fastfood_tanh", "block_hadamard"] = "none"
-    """The fixed map F from the m generated numbers to the n weights of a group; block_hadamard is the cheap one."""
+    projection: Literal[
+        "none", "shuffle", "fastfood", "fastfood_tanh", "block_hadamard", "gather", "fourier"
+    ] = "none"
+    """The fixed map F from the m generated numbers to the n weights of a group: block_hadamard is the cheap one of the
+    dense ones, gather gives each weight one of the numbers (Uni-LoRA), fourier takes them as coefficients at random
+    frequencies (FourierFT)."""
     ratio: float = Field(1.0, gt=0, le=1)
     """Projection ratio rho: m = max(1, ceil(rho * n)) numbers are generated for n weights."""
     seed: int = Field(0, ge=0, strict=True)
@@ -141,7 +145,7 @@ def _illegal_combinations(config: SuperLoRAConfig):
         yield from _illegal_rank_list(config)
     if config.ratio < 1 and config.projection in ("none", "shuffle"):
         came = f"got {config.ratio} with projection {config.projection!r}"
-        accepted = "'block_hadamard', 'fastfood' or 'fastfood_tanh'"
+        accepted = "'block_hadamard', 'gather', 'fourier', 'fastfood' or 'fastfood_tanh'"
         yield "ratio", f"{came}: fewer numbers than weights need projection {accepted}."
 
 

@@ -96,6 +96,6 @@ def _arrays(stored: Stored, plan: AdapterPlan, folder: Path) -> list[Arrays]:
     if stored.has_arrays:
         arrays = read_arrays(folder)
     else:
-        arrays = [draw_arrays(kind, group.n, group.m, seed, group.index) for group in plan.groups]
+        arrays = [draw_arrays(kind, group.grid, group.m, seed, group.index) for group in plan.groups]
     check_arrays(stored.checksum, arrays, folder)
     return arrays

@@ -50,7 +50,7 @@ def generate_group(
     group: GroupPlan, tensors: Mapping[str, Tensor], arrays: Arrays, projection: str
 ) -> Tensor:
     """The n weights of one group, before scaling, as a vector (n,)."""
-    return project(projection, numbers_of(group, tensors), group.n, arrays)
+    return project(projection, numbers_of(group, tensors), group.grid, arrays)
 
 
 def numbers_of(group: GroupPlan, tensors: Mapping[str, Tensor]) -> Tensor:

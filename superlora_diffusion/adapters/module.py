@@ -87,7 +87,7 @@ class SuperLoRA(nn.Module):
                 self.register_parameter(tensor.name, nn.Parameter(start))
         if arrays is None:
             kind, seed = self.config.projection, self.config.seed
-            arrays = [draw_arrays(kind, group.n, group.m, seed, group.index) for group in self.plan.groups]
+            arrays = [draw_arrays(kind, group.grid, group.m, seed, group.index) for group in self.plan.groups]
         self._array_names = [sorted(fixed) for fixed in arrays]
         for index, fixed in enumerate(arrays):
             for key, value in fixed.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from . import folding
@@ -78,6 +78,8 @@ class GroupPlan:
     """K Kronecker factors, the factored one last; empty for order 1."""
     crop: tuple[int, int] | None
     """What the Kronecker product is cut to before its entries are read (fold "none")."""
+    grid: tuple[int, int] = field(compare=False)
+    """(out, in) of the weight that the group is; (1, n) of a run, or of several weights."""
     factor: float = 1.0
     """On the group's update, beside the scale of the whole: what ``config.step`` asks for."""
 
@@ -179,15 +181,15 @@ def _plan_tensors(
     config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
 ) -> GroupPlan:
     m = generated_count(config.exact_ratio, n)
+    grid = tuple(members[0][1:]) if len(members) == 1 else (1, n)
     if config.order == 1:
-        return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None)
+        return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None, grid)
     sides, crop = _sides(config, n, m, members, columns)
     small = (config.split_factor,) * 2
     parts = [_small_part(config, index, k, small) for k in range(1, config.splits)]
     ranks = _ranks(config, sides)
-    return GroupPlan(
-        index, n, m, None, (*parts, _factored(config, index, config.splits, sides, ranks, True)), crop
-    )
+    parts.append(_factored(config, index, config.splits, sides, ranks, True))
+    return GroupPlan(index, n, m, None, tuple(parts), crop, grid)
 
 
 def _sides(

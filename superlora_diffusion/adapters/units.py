@@ -94,7 +94,7 @@ def write_unit(
             product.write(out[place])
             continue
         x = _numbers(group, product)
-        project_into(projection, x, out[place], arrays[group.index])
+        project_into(projection, x, out[place], group.grid, arrays[group.index])
         if projection.endswith("_tanh") and whole != 1:
             out[place].mul_(whole)
     return out
@@ -126,7 +126,8 @@ def unit_gradients(
         if projection != "none":
             if projection.endswith("_tanh"):
                 part = part * (scale * group.factor)
-            part = pull_back(projection, part, _numbers(group, fixed), arrays[group.index])
+            x = _numbers(group, fixed)
+            part = pull_back(projection, part, x, group.grid, arrays[group.index])
         outputs += _tensors_of(product)
         gradients += fixed.gradients(part)
     found = torch.autograd.grad(outputs, list(leaves.values()), gradients, allow_unused=True)

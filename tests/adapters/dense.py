@@ -34,6 +34,24 @@ def block_hadamard_matrix(n: int, m: int, arrays) -> np.ndarray:
     return matrix.reshape(b * r, c * b)[:n, :m]
 
 
+def gather_matrix(n: int, m: int, arrays) -> np.ndarray:
+    """F (n, m): weight i takes number p_i; columns of norm sqrt(n / m)."""
+    matrix = (arrays["indices"].numpy()[:, None] == np.arange(m)).astype(np.float64)
+    return matrix * math.sqrt(n / m) / np.sqrt(matrix.sum(0))
+
+
+def fourier_matrix(grid: tuple[int, int], m: int, arrays) -> np.ndarray:
+    """F (rows * columns, m): cosines, then minus sines; columns of norm sqrt(n / m)."""
+    rows, columns = grid
+    n, width = rows * columns, columns // 2 + 1
+    first, second = np.divmod(arrays["frequencies"].numpy().astype(np.int64), width)
+    t_1, t_2 = np.divmod(np.arange(n), columns)
+    angles = 2 * np.pi * (np.outer(t_1, first) / rows + np.outer(t_2, second) / columns)
+    pairs = {frozenset({k, (-k[0] % rows, -k[1] % columns)}) for k in np.ndindex(rows, columns)}
+    matrix = np.where(np.arange(m) < len(pairs), np.cos(angles), -np.sin(angles))
+    return matrix * math.sqrt(n / m) / np.linalg.norm(matrix, axis=0)
+
+
 def fastfood_matrix(n: int, m: int, arrays) -> np.ndarray:
     """F (n, m) = S H diag(G) P H diag(B), S = sqrt(d / m) * sqrt(d) / |G|."""
     signs, gaussian = (arrays[name].numpy().astype(np.float64) for name in ("signs", "gaussian"))

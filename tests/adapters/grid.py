@@ -38,6 +38,8 @@ PROJECTIONS = [
     dict(projection="fastfood", ratio=1.0),
     dict(projection="fastfood", ratio=0.37),
     dict(projection="fastfood_tanh", ratio=0.07),
+    dict(projection="gather", ratio=0.37),
+    dict(projection="fourier"),
 ]
 
 
@@ -45,6 +47,8 @@ def _small_numbers(fields: dict, choose: random.Random) -> dict:
     """Ranks below and above the sides, per-mode lists, multiples, splits, seeds and scales."""
     order = fields["order"]
     extra = dict(seed=choose.choice([0, 3, 2**40 + 1]), scale=choose.choice([1, -0.5, 2.5]))
+    if fields["projection"] == "fourier":
+        extra["ratio"] = choose.choice([0.2, 0.7, 1.0])  # cosines alone, some of the sines, all
     if order == 1:
         return extra
     extra["rank"] = choose.choice([1, 2, 3, 5, 11])

@@ -63,6 +63,7 @@ class Group:
     n: int
     slots: list[tuple[str, int]]  # (target, entry); fewer than n in a truncated last run
     shape: tuple[int, ...] | None  # (out, in) of a "weight" group, (how many, out, in) of a "shape" group
+    grid: tuple[int, int]  # (out, in) of a group that is one matrix, (1, n) of any other
 
 
 def _layer(name: str, patterns: list[str]) -> str:
@@ -79,7 +80,7 @@ def grouping(fields: dict, targets) -> list[Group]:
     how = fields["groups"]
     if isinstance(how, int):
         n = ceil_div(len(slots), how)
-        return [Group(n, slots[g * n : (g + 1) * n], None) for g in range(how)]
+        return [Group(n, slots[g * n : (g + 1) * n], None, (1, n)) for g in range(how)]
     keys = {}
     for name, rows, columns in targets:
         key = {"weight": name, "layer": _layer(name, fields["targets"]), "shape": (rows, columns)}[how]
@@ -89,7 +90,8 @@ def grouping(fields: dict, targets) -> list[Group]:
         mine = [(name, entry) for name, rows, columns in members for entry in range(rows * columns)]
         _, rows, columns = members[0]
         shape = {"weight": (rows, columns), "shape": (len(members), rows, columns), "layer": None}[how]
-        groups.append(Group(len(mine), mine, shape))
+        grid = (rows, columns) if len(members) == 1 else (1, len(mine))
+        groups.append(Group(len(mine), mine, shape, grid))
     return groups
 
 
@@ -229,10 +231,14 @@ def hadamard(d: int) -> np.ndarray:
     return matrix / math.sqrt(d)
 
 
+def generator_of(seed: int, group: int) -> torch.Generator:
+    digest = hashlib.sha256(f"superlora-projection:{seed}:{group}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
 def draw(seed: int, group: int, n: int, kind: str) -> dict[str, torch.Tensor]:
     """The fixed arrays of a group, drawn in the order B, P, G from a generator of their own."""
-    digest = hashlib.sha256(f"superlora-projection:{seed}:{group}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    generator = generator_of(seed, group)
     if kind == "shuffle":
         return {"permutation": torch.randperm(n, generator=generator)}
     d = 1
@@ -251,11 +257,51 @@ def permutation_matrix(permutation: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def with_columns_of(length: float, matrix: np.ndarray) -> np.ndarray:
+    return matrix * length / np.linalg.norm(matrix, axis=0)
+
+
+def gather_matrix(seed: int, group: int, m: int, n: int) -> np.ndarray:
+    """A one a row, at place (random order of 0..n-1)[i] mod m; columns of norm sqrt(n / m)."""
+    order = torch.randperm(n, generator=generator_of(seed, group)).tolist()
+    matrix = np.zeros((n, m))
+    for i, place in enumerate(order):
+        matrix[i, place % m] = 1
+    return with_columns_of(math.sqrt(n / m), matrix)
+
+
+def fourier_matrix(seed: int, group: int, m: int, grid: tuple[int, int]) -> np.ndarray:
+    """A cosine a column, of one of each pair k, -k; when there are no more, minus sines. Columns of norm sqrt(n / m).
+
+    The pairs are listed in the order of the half spectrum (k_2 <= columns / 2), and then shuffled.
+    """
+    rows, columns = grid
+    cosines: list[tuple[int, int]] = []
+    for k in np.ndindex(rows, columns // 2 + 1):
+        if (-k[0] % rows, -k[1] % columns) not in cosines or k == (-k[0] % rows, -k[1] % columns):
+            cosines.append(k)
+    sines = [k for k in cosines if k != (-k[0] % rows, -k[1] % columns)]
+    assert len(cosines) + len(sines) == rows * columns
+    generator, made = generator_of(seed, group), []
+    t = np.array(list(np.ndindex(rows, columns)))
+    for kind, functions in ((np.cos, cosines), (lambda angle: -np.sin(angle), sines)):
+        if len(made) < m:
+            for which in torch.randperm(len(functions), generator=generator).tolist():
+                k_1, k_2 = functions[which]
+                made.append(kind(2 * np.pi * (k_1 * t[:, 0] / rows + k_2 * t[:, 1] / columns)))
+    return with_columns_of(math.sqrt(rows * columns / m), np.stack(made[:m], axis=1))
+
+
 @cache
-def projection_matrix(kind: str, seed: int, group: int, m: int, n: int) -> np.ndarray:
+def projection_matrix(kind: str, seed: int, group: int, m: int, grid: tuple[int, int]) -> np.ndarray:
     """The n x m matrix of F (before the tanh)."""
+    n = math.prod(grid)
     if kind == "none":
         return np.eye(n)
+    if kind == "gather":
+        return gather_matrix(seed, group, m, n)
+    if kind == "fourier":
+        return fourier_matrix(seed, group, m, grid)
     arrays = {name: array.double().numpy() for name, array in draw(seed, group, n, kind).items()}
     permutation = permutation_matrix(arrays["permutation"].astype(int))
     if kind == "shuffle":
@@ -301,7 +347,7 @@ def deltas(fields: dict, targets, numbers: dict[str, np.ndarray]) -> dict[str, n
     fields = resolve(fields)
     out = {name: np.full(rows * columns, np.nan) for name, rows, columns in targets}
     for g, group in enumerate(grouping(fields, targets)):
-        m, n = generated(fields, group.n), group.n
+        m = generated(fields, group.n)
         if fields["order"] == 1:
             x = numbers[f"g{g}_vector"]
         else:
@@ -311,7 +357,7 @@ def deltas(fields: dict, targets, numbers: dict[str, np.ndarray]) -> dict[str, n
                 rows, columns = folding(fields, group, targets)
                 whole = whole[:rows, :columns]
             x = whole.reshape(-1)[:m]
-        y = projection_matrix(fields["projection"], fields["seed"], g, m, n) @ x
+        y = projection_matrix(fields["projection"], fields["seed"], g, m, group.grid) @ x
         if fields["projection"] == "fastfood_tanh":
             y = np.tanh(y)
         y = y * step_factor(fields, group, g, targets)

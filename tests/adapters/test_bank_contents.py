@@ -156,7 +156,7 @@ def test_stored_arrays_are_read_once_and_stand_beside_drawn_ones(tmp_path, monke
     draw = module.draw_arrays
     with monkeypatch.context() as patch:  # another random generator than this machine's
         patch.setattr(
-            module, "draw_arrays", lambda kind, n, m, seed, group: draw(kind, n, m, seed + 1, group)
+            module, "draw_arrays", lambda kind, grid, m, seed, group: draw(kind, grid, m, seed + 1, group)
         )
         folders = [other.add(name, "fastfood", seed=i, store_projection=True) for i, name in enumerate("bc")]
     made.deltas |= other.deltas

@@ -192,7 +192,7 @@ FRESH = """
 import json, torch
 torch.manual_seed(99); torch.randn(17)
 from superlora_diffusion.adapters.projection import draw_arrays
-arrays = draw_arrays("block_hadamard", 2500, 1800, 7, 2)
+arrays = draw_arrays("block_hadamard", (1, 2500), 1800, 7, 2)
 print(json.dumps({name: array.tolist() for name, array in arrays.items()}))
 """
 

@@ -54,6 +54,8 @@ def test_legal_values_that_look_odd():
     assert SuperLoRAConfig(scale=-2.5).scale == -2.5
     assert [*SuperLoRAConfig(core="full", rank=[3, "full"]).rank] == [3, "full"]
     assert SuperLoRAConfig(projection="fastfood", ratio=1).ratio == 1
+    for projection in ("gather", "fourier"):
+        assert SuperLoRAConfig(projection=projection, ratio=1e-9).ratio == 1e-9
     assert SuperLoRAConfig(order=1, fold="none").order == 1
     assert SuperLoRAConfig(groups=3, order=2, fold="none", splits=3).splits == 3
     assert SuperLoRAConfig(groups="shape", fold="stack", order=3, core="diagonal", rank=50).rank == 50
@@ -74,7 +76,11 @@ BAD_VALUES = [
     *((dict(splits=value), "splits", ["1"]) for value in (0, -1, 1.5)),
     *((dict(splits=2, split_factor=value), "split_factor", []) for value in (0, -6, 2.5)),
     (dict(factor_all_splits="perhaps"), "factor_all_splits", []),
-    (dict(projection="hadamard"), "projection", ["none", "shuffle", "fastfood", "fastfood_tanh"]),
+    (
+        dict(projection="hadamard"),
+        "projection",
+        ["none", "shuffle", "fastfood", "fastfood_tanh", "gather", "fourier"],
+    ),
     *((dict(projection="fastfood", ratio=value), "ratio", ["0"]) for value in (0, -0.5, -math.inf)),
     *((dict(projection="fastfood", ratio=value), "ratio", ["1"]) for value in (1.5, math.nan, math.inf)),
     (dict(projection="fastfood", ratio="half"), "ratio", []),
@@ -98,8 +104,10 @@ COMBINATIONS = [
     (dict(order=2, fold="stack", groups="shape"), ["fold", "order"]),
     (dict(order=4, fold="stack", groups="shape"), ["fold", "order"]),
     *((dict(core=core, rank=[2, 3]), ["rank", "core"]) for core in ("identity", "diagonal")),
-    (dict(projection="none", ratio=0.5), ["ratio", "projection"]),
-    (dict(projection="shuffle", ratio=0.99), ["ratio", "projection"]),
+    *(
+        (fields, ["ratio", "projection", "block_hadamard", "gather", "fourier", "fastfood"])
+        for fields in (dict(projection="none", ratio=0.5), dict(projection="shuffle", ratio=0.99))
+    ),
     (dict(variant="lotr", order=2), ["fold", "order"]),
     (dict(variant="lorta", core="identity", rank=[2, 2, 2]), ["rank", "core"]),
     (dict(variant="lonkr", order=3), ["order", "splits"]),

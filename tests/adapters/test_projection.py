@@ -162,7 +162,7 @@ def test_one_number_reaches_every_weight():
 def test_every_length_equals_the_explicit_matrix(size, ratio):
     """Each power of two, and one above and below: every radix the transform may split into."""
     x, y = spread(size, ratio, "fastfood", seed=3)
-    matrix = oracle.projection_matrix("fastfood", 3, 0, len(x), size)
+    matrix = oracle.projection_matrix("fastfood", 3, 0, len(x), (1, size))
     expected = matrix @ x.double().numpy()
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 

@@ -26,12 +26,12 @@ STARTS = [
                 dict(groups=1, splits=3, split_factor=2, rank=4, factor_all_splits=True),
             ],
             ["identity", "diagonal", "full"],
-            ["none", "shuffle", "fastfood", "fastfood_tanh"],
+            ["none", "shuffle", "fastfood", "fastfood_tanh", "gather", "fourier"],
         )
     ),
     *(
         dict(order=1, groups=4, projection=projection)
-        for projection in ("shuffle", "fastfood", "fastfood_tanh")
+        for projection in ("shuffle", "fastfood", "fastfood_tanh", "gather", "fourier")
     ),
     *(dict(variant=variant, step=step) for variant in oracle.VARIANTS for step in ("rms", "gain")),
     dict(

@@ -38,6 +38,8 @@ SETTINGS = [
     dict(variant="dense"),
     dict(order=1, groups=2, projection="block_hadamard", ratio=0.05),
     dict(order=1, projection="fastfood", ratio=0.3),
+    dict(order=1, projection="gather", ratio=0.3),
+    dict(order=1, groups="weight", projection="fourier", ratio=0.8),
     dict(variant="lora"),
     dict(variant="lora", rank=1),
     dict(variant="lora", rank=6, core="diagonal"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from superlora_diffusion import SuperLoRAConfig, attach
-from superlora_diffusion.adapters import autograd, block_hadamard, hadamard, layers, units
+from superlora_diffusion.adapters import autograd, block_hadamard, gather, hadamard, layers, units
 
 from .networks import fill, tree
 from .recording import Recorder
@@ -188,6 +188,8 @@ GENERATED = {
     "block-hadamard": dict(order=1, projection="block_hadamard", ratio=0.01),
     "block-hadamard-many": dict(order=1, projection="block_hadamard", ratio=0.1),
     "block-hadamard-lorta": dict(order=3, core="full", projection="block_hadamard", ratio=0.08),
+    "gather": dict(order=1, projection="gather", ratio=0.001),
+    "gather-many": dict(order=1, projection="gather", ratio=0.1),
 }
 every_generated = pytest.mark.parametrize("case", GENERATED)
 
@@ -197,6 +199,7 @@ def small_chunks(monkeypatch):
     """Strips and rows that are worked on at once are small against 200,000, as they are against real sizes."""
     monkeypatch.setattr(hadamard, "CHUNK", 2**13)
     monkeypatch.setattr(block_hadamard, "_FEWEST_COLUMNS", 4)
+    monkeypatch.setattr(gather, "_WIDENED", 2**13)
 
 
 @every_generated
@@ -242,6 +245,31 @@ def test_block_hadamard_makes_no_more_numbers_than_a_strip(small_chunks):
         torch.autograd.grad(delta, list(adapter.parameters()), grad)
     assert recorder.most_large == 0
     assert recorder.peak < 6 * strip
+
+
+def test_gather_makes_no_second_vector(small_chunks):
+    """Beside the update the m numbers, and for their gradients a piece in double precision."""
+    adapter = single(order=1, projection="gather", ratio=0.001)
+    with Recorder(large=N) as recorder:
+        (delta,) = adapter.deltas().values()
+    assert recorder.most_large == 1 and recorder.peak < N + 10 * N // 1000
+    grad = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0))
+    with Recorder() as recorder:
+        torch.autograd.grad(delta, list(adapter.parameters()), grad)
+    assert recorder.peak < 2 * 2**13 + 20 * N // 1000
+
+
+@pytest.mark.parametrize("groups", ["weight", 1])
+def test_fourier_takes_a_spectrum_and_its_transform_beside_the_update(groups):
+    """Half spectra of complex numbers, each as long as the update and a little."""
+    adapter = single(groups=groups, order=1, projection="fourier", ratio=0.01)
+    with Recorder() as recorder:
+        (delta,) = adapter.deltas().values()
+    assert recorder.peak < 3.1 * N
+    grad = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0))
+    with Recorder() as recorder:
+        torch.autograd.grad(delta, list(adapter.parameters()), grad)
+    assert recorder.peak < 2.2 * N
 
 
 def test_the_recorder_sees_what_it_is_for():

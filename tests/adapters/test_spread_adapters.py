@@ -1,4 +1,4 @@
-"""Adapters whose numbers are spread by block Hadamard: with every factoring, on disk, and compiled."""
+"""Adapters whose numbers are spread by a fixed map: with every factoring, on disk, and compiled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from safetensors.torch import load_file
 from superlora_diffusion import SuperLoRAConfig, attach, load_adapter
 from superlora_diffusion.adapters.generation import generate_deltas, numbers_of
 
-from .dense import block_hadamard_matrix
+from .dense import block_hadamard_matrix, fourier_matrix, gather_matrix
 from .folder import CONFIG, WEIGHTS, edit, refuses, same_deltas
 from .networks import MIXED_TARGETS, distance, fill, gradients, inputs_for, mixed_net, output, with_deltas
 
+MATRICES = {
+    "block_hadamard": lambda group, arrays: block_hadamard_matrix(group.n, group.m, arrays),
+    "gather": lambda group, arrays: gather_matrix(group.n, group.m, arrays),
+    "fourier": lambda group, arrays: fourier_matrix(group.grid, group.m, arrays),
+}
+every_kind = pytest.mark.parametrize("kind", MATRICES)
 # The network's N is 4,539: one block of 512 for a matrix, 3 or 5 of 1,024 for a run.
 SETTINGS = {
     "vector": dict(groups=1, order=1, ratio=0.5),  # c 3, r 5
@@ -35,10 +41,10 @@ def network():
     return mixed_net(width=17)
 
 
-def attached(setting, **changes):
+def attached(setting, kind, **changes):
     model = network()
     base = copy.deepcopy(model)
-    fields = dict(targets=MIXED_TARGETS, projection="block_hadamard") | SETTINGS[setting] | changes
+    fields = dict(targets=MIXED_TARGETS, projection=kind) | SETTINGS[setting] | changes
     adapter = attach(model, SuperLoRAConfig(**fields))
     fill(adapter)
     return base, model, adapter
@@ -57,14 +63,15 @@ def assert_same(one, two):
         assert grad.abs().sum() > 0 and distance(one[1][name], grad) < 1e-4, name
 
 
+@every_kind
 @every_setting
-def test_the_deltas_are_the_matrix_times_the_numbers(setting):
-    _, _, adapter = attached(setting)
+def test_the_deltas_are_the_matrix_times_the_numbers(setting, kind):
+    _, _, adapter = attached(setting, kind)
     vectors = []
     for group, arrays in zip(adapter.plan.groups, adapter.arrays(), strict=True):
         with torch.no_grad():
             x = numbers_of(group, adapter.tensors()).double().numpy()
-        vectors.append(adapter.scale * block_hadamard_matrix(group.n, group.m, arrays) @ x)
+        vectors.append(adapter.scale * MATRICES[kind](group, arrays) @ x)
     deltas = list(adapter.deltas().values())
     wanted = np.concatenate(vectors)
     order = adapter.plan.grouping.order
@@ -73,9 +80,10 @@ def test_the_deltas_are_the_matrix_times_the_numbers(setting):
     np.testing.assert_allclose(found, wanted[: len(found)], atol=1e-5 * np.abs(wanted).max())
 
 
+@every_kind
 @every_setting
-def test_gradients_are_those_of_the_plain_graph(setting):
-    _, _, adapter = attached(setting)
+def test_gradients_are_those_of_the_plain_graph(setting, kind):
+    _, _, adapter = attached(setting, kind)
     probes = [torch.randn(delta.shape, generator=torch.Generator().manual_seed(1)) for delta in
               adapter.deltas().values()]  # fmt: skip
     shapes = [probe.shape for probe in probes]
@@ -85,15 +93,15 @@ def test_gradients_are_those_of_the_plain_graph(setting):
         return torch.autograd.grad(loss, list(adapter.parameters()))
 
     found = gradients_of(adapter.deltas().values())
-    kind, scale = adapter.config.projection, adapter.scale
-    plain = generate_deltas(adapter.plan, adapter.tensors(), adapter.arrays(), kind, scale, shapes)
+    plain = generate_deltas(adapter.plan, adapter.tensors(), adapter.arrays(), kind, adapter.scale, shapes)
     for mine, theirs in zip(found, gradients_of(plain), strict=True):
         assert theirs.any() and distance(mine, theirs) < 1e-5
 
 
+@every_kind
 @every_setting
-def test_the_network_runs_with_them(setting):
-    base, model, adapter = attached(setting)
+def test_the_network_runs_with_them(setting, kind):
+    base, model, adapter = attached(setting, kind)
     expected, plain = output(with_deltas(base, adapter.deltas()), INPUTS), output(base, INPUTS)
     assert distance(output(model, INPUTS), expected) < 1e-5 < 1e-2 < distance(expected, plain)
     fresh = network()
@@ -104,10 +112,11 @@ def test_the_network_runs_with_them(setting):
 # ---------------------------------------------------------------- on disk
 
 
+@every_kind
 @every_setting
 @pytest.mark.parametrize("store_projection", [False, True])
-def test_a_round_trip(setting, store_projection, tmp_path):
-    base, model, adapter = attached(setting)
+def test_a_round_trip(setting, kind, store_projection, tmp_path):
+    base, model, adapter = attached(setting, kind)
     adapter.save_pretrained(tmp_path, store_projection=store_projection)
     extra = [path for path in tmp_path.iterdir() if path.name not in (CONFIG, WEIGHTS)]
     assert len(extra) == store_projection
@@ -122,9 +131,17 @@ def test_a_round_trip(setting, store_projection, tmp_path):
     assert torch.equal(output(fresh, INPUTS), output(model, INPUTS))
 
 
-@pytest.mark.parametrize("call", ["randint", "randperm"])
-def test_another_generator_is_refused_unless_the_arrays_were_stored(call, tmp_path, monkeypatch):
-    base, _, adapter = attached("vector")
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        ("block_hadamard", "randint"),
+        ("block_hadamard", "randperm"),
+        ("gather", "randperm"),
+        ("fourier", "randperm"),
+    ],
+)
+def test_another_generator_is_refused_unless_the_arrays_were_stored(kind, call, tmp_path, monkeypatch):
+    base, _, adapter = attached("vector", kind)
     adapter.save_pretrained(tmp_path / "plain")
     adapter.save_pretrained(tmp_path / "stored", store_projection=True)
     real = getattr(torch, call)
@@ -133,8 +150,9 @@ def test_another_generator_is_refused_unless_the_arrays_were_stored(call, tmp_pa
     assert same_deltas(load_adapter(copy.deepcopy(base), tmp_path / "stored"), adapter)
 
 
-def test_another_seed_is_refused(tmp_path):
-    base, _, adapter = attached("vector")
+@every_kind
+def test_another_seed_is_refused(kind, tmp_path):
+    base, _, adapter = attached("vector", kind)
     adapter.save_pretrained(tmp_path)
     edit(tmp_path, "seed", lambda seed: seed + 1)
     assert "checksum" in refuses(base, tmp_path)
@@ -143,11 +161,12 @@ def test_another_seed_is_refused(tmp_path):
 # ---------------------------------------------------------------- compiled
 
 
-@pytest.mark.parametrize("setting", ["vector", "runs", "tucker"])
+@every_kind
+@pytest.mark.parametrize("setting", ["vector", "runs", "tucker", "weights"])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_it_compiles_as_one_graph(setting):
+def test_it_compiles_as_one_graph(setting, kind):
     torch._dynamo.reset()
-    base, model, adapter = attached(setting)
+    base, model, adapter = attached(setting, kind)
     wanted = step(model, adapter)
     assert distance(wanted[0], output(base, INPUTS)) > 0.01
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
