@@ -13,6 +13,7 @@ from .host import check_name, register
 from .layers import add_source, check_adaptable
 from .module import SuperLoRA
 from .naming import Target
+from .places import layer_of, split_name
 from .projection import Arrays
 from .targets import find_targets
 
@@ -21,8 +22,8 @@ def attach(model: nn.Module | Any, config: SuperLoRAConfig, name: str = "default
     """Attach a fresh adapter; the network computes what it did before, since every update starts at zero.
 
     Args:
-        model: any network of Linear and Conv2d layers, or a diffusers pipeline, whose ``unet`` or ``transformer`` is
-            taken. The network's own parameters are frozen until the adapter is unloaded.
+        model: any network with layers that can be adapted, or a diffusers pipeline, whose ``unet`` or
+            ``transformer`` is taken. The network's own parameters are frozen until the adapter is unloaded.
         config: settings.
         name: a name among the adapters of this network.
 
@@ -55,13 +56,13 @@ def attach_to_targets(
 def check_layers(model: nn.Module, targets: Sequence[Target]) -> None:
     """Raise AdapterError unless every target is a layer that can be adapted."""
     for target in targets:
-        check_adaptable(target.name, model.get_submodule(target.name))
+        check_adaptable(target.name, layer_of(model, target.name))
 
 
 def connect(model: nn.Module, adapter: SuperLoRA) -> None:
     """Let an adapter that was made for the network take part in its forwards; ``adapter.unload`` undoes it."""
     for index in range(len(adapter.targets)):
-        add_source(adapter.layer_of(index), adapter, index)
+        add_source(adapter.layer_of(index), split_name(adapter.targets[index].name)[1], adapter, index)
     register(model, adapter)
     model.register_forward_pre_hook(adapter.before_forward, with_kwargs=True)
     model.register_forward_hook(adapter.after_forward, always_call=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import AdapterError, ConfigError
 from .autograd import Settings, generate_unit
+from .places import sizes_of
 from .plan import AdapterPlan, make_plan
 from .projection import Arrays, draw_arrays
 from .reading import CONFIG, WEIGHTS
@@ -73,7 +74,7 @@ def iterate_deltas(folder: Path | str) -> Iterator[tuple[str, Tensor]]:
 
 def _plan(stored: Stored, folder: Path) -> AdapterPlan:
     for target, shape in zip(stored.targets, stored.shapes, strict=True):
-        if (shape[0], math.prod(shape[1:])) != target[1:]:
+        if sizes_of(target.name, shape) != target[1:]:
             raise AdapterError(
                 f"{folder / CONFIG} is broken: target {target.name!r} of shape {list(shape)} cannot be "
                 f"{target.out_features} x {target.in_features}."

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .places import full_name, parameter_of
 
 if TYPE_CHECKING:
     from .module import SuperLoRA
@@ -23,7 +24,7 @@ class Host:
         self.adapters: dict[str, SuperLoRA] = {}
         self.required_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         self.originals: dict[str, Tensor] = {}
-        """Weights of the targets of merged adapters as they were before, by target name."""
+        """Targets of merged adapters as they were before, by the full names of the parameters."""
 
     def all_off(self) -> bool:
         """Whether every adapter is in a ``disabled()`` block."""
@@ -91,14 +92,14 @@ def rewrite_weights(model: nn.Module) -> None:
     merged = host.merged()
     for adapter in merged:
         for target in adapter.targets:
-            weight = model.get_submodule(target.name).weight
-            host.originals.setdefault(target.name, weight.detach().clone())
+            weight = parameter_of(model, target.name)
+            host.originals.setdefault(full_name(target.name), weight.detach().clone())
     updates: dict[str, list[Tensor]] = {}
     for adapter in merged:
         for name, delta in adapter.deltas().items():
-            updates.setdefault(name, []).append(delta)
+            updates.setdefault(full_name(name), []).append(delta)
     for name, original in list(host.originals.items()):
-        weight = model.get_submodule(name).weight
+        weight = model.get_parameter(name)
         value = original.to(weight.device, weight.dtype)
         for delta in updates.get(name, ()):
             value = value + delta.to(value.dtype)
@@ -111,5 +112,5 @@ def keep_merged_weights(model: nn.Module, adapter: SuperLoRA) -> None:
     """Let the merged weights of an adapter's targets be the base's from now on."""
     host = host_of(model)
     for name, delta in adapter.deltas().items():
-        original = host.originals[name]
-        host.originals[name] = original + delta.detach().to(original.dtype)
+        original = host.originals[full_name(name)]
+        host.originals[full_name(name)] = original + delta.detach().to(original.dtype)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .config import SuperLoRAConfig
 from .naming import Target
+from .places import is_vector
 from .plan import AdapterPlan, GroupPlan
 
 # Floating-point operations in the time in which one number is moved between a core and memory: measured by
@@ -41,12 +42,13 @@ def find_low_rank(
     Args:
         config: the adapter's settings.
         plan: their plan.
-        shapes: the shape of each target's weight. One convolution among them, and every update is added.
+        shapes: the shape of each target. One convolution or vector among them, and every update is added.
 
     Raises:
         ConfigError: for route "products" where some target's update cannot be applied so.
     """
-    linear = all(len(shape) == 2 for shape in shapes)
+    vectors = any(is_vector(target.name) for target in plan.targets)
+    linear = not vectors and all(len(shape) == 2 for shape in shapes)
     found = low_rank_targets(plan, config.projection) if linear else {}
     if config.route == "products" and len(found) < len(plan.targets):
         text = (

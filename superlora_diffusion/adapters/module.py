@@ -19,9 +19,10 @@ from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags,
 from .layers import remove_source
 from .low_rank import find_low_rank, low_rank_factors, products_are_cheaper
 from .naming import Target
+from .places import layer_of, parameter_in
 from .plan import make_plan
 from .projection import Arrays, draw_arrays
-from .units import Unit, make_units
+from .units import make_units
 from .updates import Updates
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SuperLoRA(nn.Module):
         Args:
             model: the network the targets belong to.
             config: settings.
-            targets: the weights to adapt, in order.
+            targets: the weights and biases to adapt, in order.
             name: the adapter's name among those of the network.
             arrays: fixed arrays of each group; drawn from the seed by default.
         """
@@ -64,10 +65,9 @@ class SuperLoRA(nn.Module):
         self._pinned: Updates | list[Tensor] | None = None
         self._recomputed: tuple[int, Updates] | None = None
         # Plain attributes, so that the network is no child of its own child.
-        layers = [model.get_submodule(target.name) for target in targets]
         object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_layers", layers)
-        self._shapes = [layer.weight.shape for layer in layers]
+        object.__setattr__(self, "_layers", [layer_of(model, target.name) for target in self.targets])
+        self._shapes = [self.weight_of(index).shape for index in range(len(self.targets))]
         self.units = make_units(self.plan, self._shapes)
         self.unit_of = {
             index: (number, place)
@@ -78,7 +78,7 @@ class SuperLoRA(nn.Module):
         self.low_rank = find_low_rank(config, self.plan, self._shapes)
         """Targets whose update may be applied as two small products."""
         self._flags = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
-        self._make_tensors(layers[0].weight.device, arrays)
+        self._make_tensors(self.weight_of(0).device, arrays)
 
     def _make_tensors(self, device: torch.device, arrays: Sequence[Arrays] | None) -> None:
         for group in self.plan.groups:
@@ -140,13 +140,13 @@ class SuperLoRA(nn.Module):
         tensors, projection = self.tensors(), self.config.projection
         return generate_deltas(self.plan, tensors, self.arrays(), projection, self.scale, self._shapes)
 
-    def layers_of(self, unit: Unit) -> list[nn.Module]:
-        """The layers whose weights a unit holds."""
-        return [self.layer_of(index) for index in unit.members]
-
     def layer_of(self, index: int) -> nn.Module:
         """The layer of target ``index``."""
         return self._layers[index]
+
+    def weight_of(self, index: int) -> nn.Parameter:
+        """The weight, or bias, that target ``index`` is, as its layer holds it now."""
+        return parameter_in(self._layers[index], self.targets[index].name)
 
     # --- how it reaches the layers ---
 
@@ -204,7 +204,7 @@ class SuperLoRA(nn.Module):
         if not torch.compiler.is_compiling():
             self._updates().note_use()
         tensors = self.tensors()
-        with torch.autocast(self._layers[0].weight.device.type, enabled=False):
+        with torch.autocast(self.weight_of(0).device.type, enabled=False):
             return low_rank_factors(self.low_rank[index], tensors, self.scale)
 
     def _updates(self) -> Updates | list[Tensor]:
@@ -220,7 +220,7 @@ class SuperLoRA(nn.Module):
         alone = not any(
             other.is_active for other in host_of(self._model).adapters.values() if other is not self
         )
-        trained = grad and any(layer.weight.requires_grad for layer in self._layers)
+        trained = grad and any(self.weight_of(index).requires_grad for index in range(len(self.targets)))
         return Updates(self, added=alone and not trained, grad=grad)
 
     def _outside_forward(self) -> Updates | list[Tensor]:
@@ -347,7 +347,7 @@ class SuperLoRA(nn.Module):
             with torch.no_grad():
                 keep_merged_weights(self._model, self)
         self.unmerge()
-        for layer in self._layers:
+        for layer in dict.fromkeys(self._layers):
             remove_source(layer, self)
         for hooks in (self._model._forward_pre_hooks, self._model._forward_hooks):
             for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is self]:

@@ -12,6 +12,16 @@ A pattern is compared with the END of a module's name, by whole dotted component
 
 A pattern that the name of some layer ends in letter by letter means that alone: ``attention`` is the layer of this
 name where a network has one.
+
+What is taken of a layer:
+
+- Without a colon, its weight; wildcards and presets take the weights of Linear and Conv2d layers alone. A pattern
+  without wildcards that names none of these may name a GroupNorm or LayerNorm (``conv_norm_out``), whose weight and
+  bias it takes as two targets, or an Embedding (``class_embedding``), whose weight it takes.
+- With ``:weight``, ``:bias`` or ``:*`` (both) behind it, these parameters of every layer that it matches and that has
+  them, wildcards and presets over all these kinds of layers: ``conv_out:bias``, ``*norm*:weight``, ``**:bias``.
+
+A target is called like its layer; a bias, and the weight of a normalisation, with its parameter (:mod:`.places`).
 """
 
 from __future__ import annotations
@@ -24,9 +34,10 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator
 
+from .places import BIAS, COLON, WEIGHT, is_vector, split_name
 from .presets import PRESETS
 
-ANCHOR, ANY_DEPTH = "^", "**"
+ANCHOR, ANY_DEPTH, BOTH = "^", "**", "*"
 
 
 def _one_is_a_list_of_one(value: Any) -> Any:
@@ -35,7 +46,10 @@ def _one_is_a_list_of_one(value: Any) -> Any:
 
 def _check_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in value:
-        parts = pattern.removeprefix(ANCHOR).split(".")
+        layers, parameter = split_pattern(pattern)
+        if parameter not in (None, WEIGHT, BIAS, BOTH):
+            raise ValueError(f"got {pattern!r}: behind a colon give weight, bias or * for both")
+        parts = layers.removeprefix(ANCHOR).split(".")
         if not all(parts):
             raise ValueError(f"got {list(value)!r}: give module names such as 'to_q' or 'attn.to_q'")
         if any(ANY_DEPTH in part and part != ANY_DEPTH for part in parts):
@@ -66,7 +80,7 @@ Patterns = Annotated[
 
 
 class Target(NamedTuple):
-    """One weight matrix; a convolution's kernel counts as (out, in * kh * kw)."""
+    """One weight matrix; a convolution's kernel counts as (out, in * kh * kw), a vector of n entries as (1, n)."""
 
     name: str
     out_features: int
@@ -95,18 +109,30 @@ def shortest_patterns(chosen: Sequence[str], layers: Sequence[str]) -> tuple[str
 
 
 def ending_of(name: str) -> str:
-    """The last component of a name, a number together with the one before it."""
-    parts = name.split(".")
-    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
+    """The last component of a name, a number together with the one before it; a vector's parameter stays."""
+    layer = split_name(name)[0]
+    parts = layer.split(".")
+    return (".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]) + name[len(layer) :]
+
+
+def split_pattern(pattern: str) -> tuple[str, str | None]:
+    """The part of a pattern that names layers, and the parameter it asks for behind a colon (``*``: both)."""
+    layers, colon, parameter = pattern.partition(COLON)
+    return layers, parameter if colon else None
 
 
 def is_plain(pattern: str) -> bool:
-    """Whether a pattern can only be meant letter by letter: no wildcard, no anchor, no preset."""
-    return pattern not in PRESETS and not pattern.startswith(ANCHOR) and not any(map(pattern.count, "*?["))
+    """Whether a pattern can only be meant letter by letter: no wildcard, no anchor, no preset, no parameter."""
+    return is_one_name(pattern) and not pattern.startswith(ANCHOR) and COLON not in pattern
+
+
+def is_one_name(pattern: str) -> bool:
+    """Whether a pattern spells a name or its end, perhaps anchored: no wildcard, no preset."""
+    return pattern not in PRESETS and not any(map(pattern.count, "*?["))
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern (see above) matches a dotted name. ``all-linear`` matches every name."""
+    """Whether a pattern (see above) without a parameter matches a layer's name. ``all-linear`` matches every name."""
     if ends_in(name, pattern):
         return True
     if is_plain(pattern):
@@ -132,13 +158,16 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def layer_name(name: str, patterns: Iterable[str]) -> str:
-    """The attention module (or MLP) a target belongs to.
+    """The attention module (or MLP) a target belongs to; a vector belongs to its own layer.
 
-    It is the target's name without the (longest) pattern that it ends in letter by letter. A wildcard or a preset may
-    match any part of a name; there it is the name without the layer's own ending: ``to_q``, ``to_out.0``,
-    ``net.0.proj``.
+    Of a matrix it is the target's name without the (longest) pattern that it ends in letter by letter. A wildcard or
+    a preset may match any part of a name; there it is the name without the layer's own ending: ``to_q``,
+    ``to_out.0``, ``net.0.proj``.
     """
-    patterns = list(patterns)
+    if is_vector(name):
+        return split_name(name)[0]
+    split = map(split_pattern, patterns)
+    patterns = [pattern for pattern, parameter in split if parameter != BIAS]
     plain = max((pattern for pattern in patterns if ends_in(name, pattern)), key=len, default="")
     if not plain and any(matches(name, pattern) for pattern in patterns):
         return _ENDING.sub("", name)

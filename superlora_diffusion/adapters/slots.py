@@ -15,6 +15,7 @@ from .checksum import checksum, checksums_agree
 from .config import SuperLoRAConfig
 from .host import host_of
 from .module import SuperLoRA
+from .places import layer_of, split_name
 from .projection import Arrays
 from .storage import Stored, check_arrays, check_numbers, check_targets, read_arrays
 
@@ -65,7 +66,7 @@ class Slots:
                 self._slots.append(self._sibling() if self._slots else self._first())
         first, slot = self._slots[0], self._slots[number]
         self._check_layers(first)
-        device = first.layer_of(0).weight.device
+        device = first.weight_of(0).device
         for moved in (first, slot):
             if next(moved.parameters()).device != device:
                 moved.to(device)
@@ -89,10 +90,11 @@ class Slots:
 
     def _check_layers(self, slot: SuperLoRA) -> None:
         for index, target in enumerate(self._targets):
-            if self._network.get_submodule(target.name) is not slot.layer_of(index):
+            if layer_of(self._network, target.name) is not slot.layer_of(index):
+                name = split_name(target.name)[0]
                 raise AdapterError(
-                    f"layer {target.name!r} of the network was replaced after adapters were added to the bank; make "
-                    "a new AdapterBank for the network as it is now."
+                    f"layer {name!r} of the network was replaced after adapters were added to the bank; make a new "
+                    "AdapterBank for the network as it is now."
                 )
 
     def forget_slots(self, kept: int) -> None:

@@ -24,10 +24,11 @@ from .fingerprint import fingerprint, fingerprints_agree
 from .host import host_of
 from .module import SuperLoRA
 from .naming import Target
+from .places import parameter_in, split_name
 from .projection import Arrays
 from .reading import CONFIG, FORMAT_VERSION, PROJECTION, WEIGHTS, read_adapter_config
 from .remote import find_adapter_folder
-from .targets import ADAPTABLE
+from .targets import adaptable_places
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ def base_weights(network: nn.Module) -> dict[str, Tensor]:
     host, parameters = host_of(network), dict(network.named_parameters())
     if host is None:
         return parameters
-    originals = {f"{name}.weight": weight for name, weight in host.originals.items()}
-    return {name: originals.get(name, parameters[name]) for name in host.required_grad}
+    return {name: host.originals.get(name, parameters[name]) for name in host.required_grad}
 
 
 def stored_config(described: Mapping[str, Any]) -> SuperLoRAConfig:
@@ -180,7 +180,7 @@ def load_adapter(
     denoiser_of(model)  # what is neither network nor pipeline is told first, before anything is fetched
     folder = find_adapter_folder(folder, revision, subfolder)
     stored = read_stored(folder)
-    model = network_for(model, [target.name for target in stored.targets])
+    model = network_for(model, [split_name(target.name)[0] for target in stored.targets])
     check_targets(model, stored.targets, stored.shapes, folder)
     numbers = read_tensors(folder / WEIGHTS)
     arrays = read_arrays(folder) if stored.has_arrays else None
@@ -209,14 +209,14 @@ def warn_of_another_base(stored: Stored, here: Mapping[str, Any], folder: Path) 
 def check_targets(
     model: nn.Module, targets: list[Target], shapes: list[tuple[int, ...]], folder: Path
 ) -> None:
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, ADAPTABLE)}
+    layers = adaptable_places(model)
     for target, shape in zip(targets, shapes, strict=True):
         if target.name not in layers:
             raise AdapterError(
                 f"{folder} adapts {target.name!r}, which {type(model).__name__} does not have."
                 f"{nearest(target.name, layers)} Is this the right base?"
             )
-        here = tuple(layers[target.name].weight.shape)
+        here = tuple(parameter_in(layers[target.name], target.name).shape)
         if here != shape:
             raise AdapterError(
                 f"{folder} adapts {target.name!r} as a weight of shape {shape}; here it has {here}. "

@@ -53,7 +53,7 @@ class Updates:
         """Forget the unit of a target whose weight is no longer the one that the update was added to."""
         number, place = self.adapter.unit_of[index]
         if self.added and number in self._units:
-            weight = self.adapter.layer_of(index).weight
+            weight = self.adapter.weight_of(index)
             if self._bases[number][place] != _mark(weight):
                 del self._units[number]
 
@@ -61,7 +61,7 @@ class Updates:
         self.note_use()
         unit, bases = self.adapter.units[number], None
         if self.added:
-            weights = [layer.weight for layer in self.adapter.layers_of(unit)]
+            weights = [self.adapter.weight_of(index) for index in unit.members]
             bases = [weight.detach() for weight in weights]
             self._bases[number] = [_mark(weight) for weight in weights]
         with torch.set_grad_enabled(self.grad):

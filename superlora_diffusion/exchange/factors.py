@@ -14,8 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..adapters.layers import kind_of
 from ..adapters.low_rank import low_rank_factors, low_rank_targets
 from ..adapters.module import SuperLoRA
+from ..adapters.places import is_vector, split_name
+from ..adapters.targets import ADAPTABLE
 from ..errors import AdapterError, ConfigError
 
 DEFAULT_MAX_ERROR = 0.01
@@ -95,9 +98,11 @@ def factor_adapter(
         on_target: called after each target.
 
     Raises:
-        AdapterError: for an update that is not finite, or a grouped convolution.
+        AdapterError: for an update that is not finite, a grouped convolution, or what is no weight of a Linear or
+            Conv2d layer.
     """
     precision = precision or Precision()
+    _require_weights(adapter)
     known = low_rank_targets(adapter.plan, adapter.config.projection)
     factored = []
     for index, (name, delta) in enumerate(adapter.deltas().items()):
@@ -109,6 +114,17 @@ def factor_adapter(
         factored.append(factor(name, delta.cpu(), precision, exact))
         on_target()
     return factored
+
+
+def _require_weights(adapter: SuperLoRA) -> None:
+    """Before the long part: LoRA formats hold weights of Linear and Conv2d layers alone."""
+    for index, target in enumerate(adapter.targets):
+        layer = adapter.layer_of(index)
+        if is_vector(target.name) or not isinstance(layer, ADAPTABLE):
+            raise AdapterError(
+                f"{target.name} is a {split_name(target.name)[1]} of a {kind_of(layer)}; LoRA formats hold weights of "
+                "Linear and Conv2d layers alone. Use format merged."
+            )
 
 
 def _check(name: str, delta: Tensor, layer: torch.nn.Module) -> None:

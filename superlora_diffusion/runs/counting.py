@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.formula import Formula, write_formula
 from ..adapters.naming import Target
-from ..adapters.targets import adaptable_layers, describe, select_layers
+from ..adapters.targets import adaptable_places, choose_targets, describe
 from ..models.config import BaseSettings
 from ..models.shapes import network_on_meta
 from .config import RunConfig
@@ -90,22 +90,22 @@ def targets_on(base: BaseSettings, adapter: SuperLoRAConfig, name: str | None = 
     """
     network = network_on_meta(base)
     model = (name or "a fresh network") if base.build else str(base.path)
-    layers = {name: describe(name, layer) for name, layer in adaptable_layers(network).items()}
-    selection = select_layers(network, adaptable_layers(network), adapter)
+    places = {name: describe(name, layer) for name, layer in adaptable_places(network).items()}
+    selection = choose_targets(network, adapter)
     return TargetList(
         model=model,
         network=type(network).__name__,
         patterns=adapter.targets,
-        targets=tuple(layers[name] for name in selection.names),
+        targets=tuple(places[name] for name in selection.names),
         exclude=adapter.exclude,
-        taken=_counts(selection.taken, layers),
-        excluded=_counts(selection.excluded, layers),
+        taken=_counts(selection.taken, places),
+        excluded=_counts(selection.excluded, places),
     )
 
 
-def _counts(found: dict[str, tuple[str, ...]], layers: dict[str, Target]) -> tuple[PatternCount, ...]:
+def _counts(found: dict[str, tuple[str, ...]], places: dict[str, Target]) -> tuple[PatternCount, ...]:
     return tuple(
-        PatternCount(pattern, len(names), sum(layers[name].size for name in names))
+        PatternCount(pattern, len(names), sum(places[name].size for name in names))
         for pattern, names in found.items()
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.low_rank import LowRank, find_low_rank, products_threshold
 from ..adapters.naming import Target
+from ..adapters.places import is_vector, sizes_of
 from ..adapters.plan import make_plan
 from ..adapters.reading import CONFIG, FILES, WEIGHTS, read_adapter_config
 from ..adapters.storage import stored_config
@@ -212,9 +212,7 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
     config = stored_config(described)
     shapes = [_shape(entry) for entry in described["targets"]]
     names = [str(entry["name"]) for entry in described["targets"]]
-    targets = [
-        Target(name, shape[0], math.prod(shape[1:])) for name, shape in zip(names, shapes, strict=True)
-    ]
+    targets = [Target(name, *sizes_of(name, shape)) for name, shape in zip(names, shapes, strict=True)]
     plan = make_plan(config, targets)
     parameters = operator.index(described["parameters"])
     if parameters != plan.count:
@@ -241,10 +239,12 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of a target's weight, at least (out, in)."""
+    """The shape of a target: at least (out, in), of a vector (n,)."""
     shape = tuple(operator.index(side) for side in entry["shape"])
     says = (entry["out_features"], entry["in_features"])
-    if len(shape) < 2 or min(shape) < 1 or says != (shape[0], math.prod(shape[1:])):
+    name = str(entry["name"])
+    fewest = 1 if is_vector(name) else 2
+    if len(shape) < fewest or min(shape) < 1 or says != sizes_of(name, shape):
         raise ValueError(f"target {entry['name']!r} of shape {list(shape)} cannot be {says[0]} x {says[1]}")
     return shape
 

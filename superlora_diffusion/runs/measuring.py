@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.measures import Size, measure, norm_ratio
 from ..adapters.naming import ending_of, layer_name
+from ..adapters.places import COLON
 from .updates import open_updates
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Measured:
     layer: str
     """The module it is in, such as an attention; empty for a target at the top of the network."""
     kind: str
-    """Which of its matrices it is, such as to_q."""
+    """Which of its matrices it is, such as to_q; of a vector the parameter."""
     shape: tuple[int, ...]
     size: Size
     weight_norm: float | None
@@ -127,4 +128,4 @@ def place_of(name: str, patterns: Sequence[str]) -> tuple[str, str]:
     layer = layer_name(name, patterns)
     if layer == name:
         layer = layer_name(name, [ending_of(name)])
-    return layer, name[len(layer) :].removeprefix(".")
+    return layer, name[len(layer) :].removeprefix(".").removeprefix(COLON)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapters.deltas import iterate_deltas
 from ..adapters.measures import as_matrix
+from ..adapters.places import parameter_of
 from ..adapters.reading import read_adapter_config
 from ..adapters.storage import read_stored
 from ..errors import SuperLoRAError
@@ -65,7 +66,7 @@ def open_updates(path: str | Path, base: str | None = None, weights: bool = True
     if source is None:
         return Updates(names, deltas, patterns, problem=problem)
     network = source.base.network
-    norms = {name: float(as_matrix(network.get_submodule(name).weight).norm()) for name in names}
+    norms = {name: float(as_matrix(parameter_of(network, name)).norm()) for name in names}
     return Updates(names, deltas, patterns, norms, source.base.name)
 
 

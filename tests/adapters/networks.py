@@ -64,6 +64,55 @@ class MixedNet(nn.Module):
         return self.head(hidden.mean((2, 3)))
 
 
+class KindsBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(2, width)
+        self.to_q = nn.Conv2d(width, width, 3, padding=1)
+        self.to_v = nn.Linear(width, width, bias=False)
+
+    def forward(self, x, classes):
+        hidden = nn.functional.silu(self.to_q(self.norm(x) + classes[:, :, None, None]))
+        return x + hidden + self.to_v(hidden.mean((2, 3)))[:, :, None, None]
+
+
+class KindsNet(nn.Module):
+    """Every kind of layer that has targets: Linear, Conv2d, GroupNorm, LayerNorm, Embedding, with and without bias."""
+
+    def __init__(self, checkpointing: str | None = None, width: int = 6):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.classes = nn.Embedding(5, width)
+        self.blocks = nn.ModuleList(KindsBlock(width) for _ in range(2))
+        self.norm_out = nn.LayerNorm(width)
+        self.bare = nn.LayerNorm(width, elementwise_affine=False)
+        self.head = nn.Linear(width, 5)
+        self.checkpointing = checkpointing
+        with torch.no_grad():  # a norm's weight and bias as of a trained network
+            for module in self.modules():
+                if isinstance(module, nn.GroupNorm | nn.LayerNorm) and module.weight is not None:
+                    module.weight += torch.randn(width) / 4
+                    module.bias += torch.randn(width) / 4
+
+    def forward(self, x, ids):
+        hidden, classes = self.stem(x), self.classes(ids)
+        for block in self.blocks:
+            if self.checkpointing:
+                hidden = checkpoint(block, hidden, classes, use_reentrant=self.checkpointing == "reentrant")
+            else:
+                hidden = block(hidden, classes)
+        return self.head(self.bare(self.norm_out(hidden.mean((2, 3)))))
+
+
+KINDS_TARGETS = ["to_q", "to_v", "classes", "norm", "norm_out:weight", "**:bias"]
+
+
+def kinds_net(**options) -> KindsNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(13)
+        return KindsNet(**options)
+
+
 MIXED_TARGETS = ["to_q", "to_v", "to_k"]
 
 
@@ -125,8 +174,8 @@ def small_unet(channels=(8, 16)) -> UNet2DModel:
     return model.eval()
 
 
-NETWORKS = {"unet": small_unet, "mixed": mixed_net}
-TARGETS = {"unet": ["to_q", "to_v"], "mixed": MIXED_TARGETS}
+NETWORKS = {"unet": small_unet, "mixed": mixed_net, "kinds": kinds_net}
+TARGETS = {"unet": ["to_q", "to_v"], "mixed": MIXED_TARGETS, "kinds": KINDS_TARGETS}
 
 # Fields that between them cross matrix borders, cut a last run, project, split and mix cores.
 SETTINGS = {
@@ -147,6 +196,9 @@ def inputs_for(network: str, dtype=torch.float32, seed: int = 5) -> dict:
     generator = torch.Generator().manual_seed(seed)
     if network == "mixed":
         return {"x": torch.randn(2, 3, 6, 5, generator=generator).to(dtype)}
+    if network == "kinds":
+        image = torch.randn(3, 3, 6, 5, generator=generator).to(dtype)
+        return {"x": image, "ids": torch.tensor([1, 4, 1])}
     return {
         "sample": torch.randn(2, 3, 8, 8, generator=generator).to(dtype),
         "timestep": torch.tensor([7, 801]),
@@ -184,13 +236,19 @@ def fill(adapter, seed: int = 0, rms: float = 0.2) -> None:
             parameter.mul_(rms / deltas.pow(2).mean().sqrt())
 
 
+def parameter_named(model: nn.Module, name: str) -> nn.Parameter:
+    """What a target is called: a layer, for its weight, or ``layer:parameter``."""
+    layer, _, parameter = name.partition(":")
+    return model.get_parameter(f"{layer}.{parameter or 'weight'}")
+
+
 def with_deltas(base: nn.Module, *many: dict[str, torch.Tensor]) -> nn.Module:
     """A plain copy of the base with the deltas added to its weights: what attaching must amount to."""
     model = copy.deepcopy(base)
     with torch.no_grad():
         for deltas in many:
             for name, delta in deltas.items():
-                weight = model.get_submodule(name).weight
+                weight = parameter_named(model, name)
                 weight.copy_(weight + delta.to(weight.dtype))
     return model
 

@@ -67,6 +67,8 @@ class Group:
 
 
 def _layer(name: str, patterns: list[str]) -> str:
+    if ":" in name:
+        return name.partition(":")[0]
     for pattern in patterns:
         if name == pattern:
             return ""

@@ -19,6 +19,7 @@ from .networks import (
     gradients,
     inputs_for,
     output,
+    parameter_named,
     with_deltas,
 )
 
@@ -48,7 +49,7 @@ def test_forward_and_gradients_are_those_of_a_plain_network_with_the_deltas_adde
     result.pow(2).mean().backward()
     output(plain, inputs).pow(2).mean().backward()
     deltas = adapter.deltas()
-    pulled = sum((delta * plain.get_submodule(name).weight.grad).sum() for name, delta in deltas.items())
+    pulled = sum((delta * parameter_named(plain, name).grad).sum() for name, delta in deltas.items())
     named = dict(adapter.named_parameters())
     for (name, parameter), wanted in zip(
         named.items(), torch.autograd.grad(pulled, [*named.values()]), strict=True

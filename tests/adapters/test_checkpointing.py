@@ -23,7 +23,7 @@ from .networks import (
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
 both_kinds = pytest.mark.parametrize("kind", ["reentrant", "non-reentrant"])
-IMAGE = {"unet": "sample", "mixed": "x"}
+IMAGE = {"unet": "sample", "mixed": "x", "kinds": "x"}
 
 
 def attached(network, setting, **options):
@@ -87,14 +87,15 @@ def test_diffusers_own_default(setting):
 @every_setting
 @both_kinds
 @pytest.mark.parametrize("image_requires_grad", [True, False])
-def test_a_network_that_checkpoints_itself(setting, kind, image_requires_grad):
-    plain_model, plain_adapter = attached("mixed", setting)
-    model, adapter = attached("mixed", setting, checkpointing=kind)
-    plain = step("mixed", plain_model, plain_adapter, image_requires_grad=image_requires_grad)
+@pytest.mark.parametrize("network", ["mixed", "kinds"])
+def test_a_network_that_checkpoints_itself(network, setting, kind, image_requires_grad):
+    plain_model, plain_adapter = attached(network, setting)
+    model, adapter = attached(network, setting, checkpointing=kind)
+    plain = step(network, plain_model, plain_adapter, image_requires_grad=image_requires_grad)
     before = adapter.generations
-    output(model, inputs_for("mixed"))
+    output(model, inputs_for(network))
     assert adapter.generations == before + 1
-    assert_same(plain, step("mixed", model, adapter, image_requires_grad=image_requires_grad))
+    assert_same(plain, step(network, model, adapter, image_requires_grad=image_requires_grad))
 
 
 @every_setting

@@ -46,7 +46,7 @@ def compiled_step(model, adapter, inputs):
     return result.detach(), gradients(adapter)
 
 
-CASES = [*(("mixed", setting) for setting in SETTINGS), ("unet", "group")]
+CASES = [*(("mixed", setting) for setting in SETTINGS), ("unet", "group"), ("kinds", "group")]
 
 
 @pytest.mark.parametrize(("network", "setting"), CASES)

@@ -47,16 +47,24 @@ LORA = SuperLoRAConfig(variant="lora", rank=4)
 TARGETS = [("a.to_q", 16, 12), ("a.to_v", 3, 12)]
 
 
-def found(config, *shapes):
+def found(config, *shapes, targets=TARGETS):
     return {
         index: entry.rank
-        for index, entry in find_low_rank(config, make_plan(config, TARGETS), shapes).items()
+        for index, entry in find_low_rank(config, make_plan(config, targets), shapes).items()
     }
 
 
 def test_one_convolution_and_no_target_has_products():
     assert found(LORA, (16, 12), (3, 12)) == {0: 4, 1: 4}
     assert found(LORA, (16, 12), (3, 3, 2, 2)) == found(LORA, (16, 12, 1, 1), (3, 12)) == {}
+
+
+def test_one_vector_and_no_target_has_products():
+    for shape in (
+        (20,),
+        (5, 4),
+    ):  # a LayerNorm over two axes has a weight with two, which is no matrix either
+        assert found(LORA, (16, 12), shape, targets=[*TARGETS[:1], ("a.norm:weight", 1, 20)]) == {}
 
 
 def test_products_that_are_asked_for_must_be_possible():
