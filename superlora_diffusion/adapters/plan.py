@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from . import folding
@@ -18,7 +18,7 @@ from .arithmetic import generated_count
 from .config import FULL, SuperLoRAConfig
 from .grouping import Grouping, alike_groups, make_grouping, widest
 from .naming import Target, as_targets
-from .steps import cp_std, step_factor
+from .steps import cp_std, with_steps
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,7 @@ def count_parameters(config: SuperLoRAConfig, targets: Iterable[Sequence]) -> in
 def _plan_group(
     config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
 ) -> GroupPlan:
-    group = _plan_tensors(config, index, n, members, columns)
-    return group if config.step == "plain" else replace(group, factor=step_factor(config, group))
+    return with_steps(config, _plan_tensors(config, index, n, members, columns))
 
 
 def _plan_tensors(

@@ -26,6 +26,7 @@ Where no standard deviation is asked for, starts are chosen at which g is 1 (CP:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 GAIN_EXPONENT = 0.5
 """alpha of ``step: gain``. Of a gradient over n weights, a random subspace of p dimensions holds a share p/n of the
 square, so that the cosine between a step in it and the gradient is about sqrt(p/n). Steps of equal length then lower
-the loss in proportion to sqrt(p/n), and equally far if they are (n/p)^(1/2) times as long."""
+the loss in proportion to sqrt(p/n), and equally far if they are kappa = (n/p)^(1/2) times as long. Measured, it is the
+exponent at which one rate serves all settings best (docs/results.md)."""
 
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
@@ -47,18 +49,50 @@ def step_rms(group: GroupPlan) -> float:
     return math.prod(_rms_of(part) for part in group.parts)  # 1 for a plain vector, which has no parts
 
 
-def step_factor(config: SuperLoRAConfig, group: GroupPlan) -> float:
-    """The factor on a group's update: 1 (plain), 1/g (rms), (n/p)^alpha / g (gain).
+def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
+    """The group with the factor on its update and the starts that ``config.step`` asks for.
+
+    ``plain``: as it is. ``rms``: the factor 1/g. ``gain``: each of its T tensors is held as a kappa-th of what the
+    update is made of, kappa = (n/p)^alpha, so that a rate of lr moves all of them by kappa lr, not only the one that
+    starts at zero: the starts are divided by kappa, and the factor is kappa^T / g.
 
     Args:
         config: settings.
         group: its plan, n weights generated from p trained numbers.
 
     Raises:
-        ConfigError: for an ``init_std`` with which a step is so small or large that no factor can mend it.
+        ConfigError: as :func:`rms_factor`.
     """
     if config.step == "plain":
-        return 1.0
+        return group
+    factor = rms_factor(config, group)
+    if config.step == "rms":
+        return replace(group, factor=factor)
+    kappa = (group.n / group.count) ** GAIN_EXPONENT
+    tensors = sum(1 for _ in group.tensors)
+    parts = tuple(_divided_part(part, kappa) for part in group.parts)
+    return replace(group, parts=parts, factor=factor * kappa**tensors)
+
+
+def _divided_part(part: PartPlan, kappa: float) -> PartPlan:
+    """The part with starts that are a kappa-th."""
+    core, *factors = (
+        None if tensor is None else replace(tensor, std=tensor.std / kappa)
+        for tensor in (part.core, *part.factors)
+    )
+    return replace(part, core=core, factors=tuple(factors))
+
+
+def rms_factor(config: SuperLoRAConfig, group: GroupPlan) -> float:
+    """1/g: with it on the update, the first step of lr moves dW by lr.
+
+    Args:
+        config: settings.
+        group: its plan.
+
+    Raises:
+        ConfigError: for an ``init_std`` with which a step is so small or large that no factor can mend it.
+    """
     g = step_rms(group)
     if not _SMALLEST < g < _LARGEST:
         text = (
@@ -67,8 +101,7 @@ def step_factor(config: SuperLoRAConfig, group: GroupPlan) -> float:
         raise ConfigError(
             faults=[("init_std", f"{text}{config.step!r} cannot mend; use a value nearer to 1, or null.")]
         )
-    factor = 1.0 if math.isclose(g, 1, rel_tol=1e-9) else 1 / g  # rounding is no reason to multiply
-    return factor * (group.n / group.count) ** GAIN_EXPONENT if config.step == "gain" else factor
+    return 1.0 if math.isclose(g, 1, rel_tol=1e-9) else 1 / g  # rounding is no reason to multiply
 
 
 def cp_std(rank: int, matrices: int) -> float:

@@ -171,13 +171,41 @@ def test_g_by_hand(fields, g):
     targets = [(name, *shape) for name, shape in SIZES[3]]
     groups = make_plan(SuperLoRAConfig(**fields), targets).groups
     assert [step_rms(group) for group in groups] == pytest.approx([g] * len(groups))
+    given = fields.get("init_std") is not None
     for step in ("rms", "gain"):
         stepped = make_plan(SuperLoRAConfig(**fields, step=step), targets).groups
         alpha = GAIN_EXPONENT if step == "gain" else 0
-        given = fields.get("init_std") is not None
-        expected = [(group.n / group.count) ** alpha / (g if given else 1) for group in groups]
+        kappas = [(group.n / group.count) ** alpha for group in groups]
+        sizes = [len(list(group.tensors)) for group in groups]
+        expected = [kappa**size / (g if given else 1) for kappa, size in zip(kappas, sizes, strict=True)]
         assert [group.factor for group in stepped] == pytest.approx(expected)
-        assert given or all(step_rms(group) == pytest.approx(1) for group in stepped)
+        moved = [group.factor * step_rms(group) for group in stepped]  # by the first step, per lr
+        assert moved == pytest.approx(kappas)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [dict(variant="lorta", rank=3), dict(variant="lonkr"), dict(rank=3, core="diagonal"), dict(init_std=0.3)],
+    ids=str,
+)
+def test_gain_is_rms_at_another_rate(fields):
+    """Adam does not see the size of gradients: what is held as a kappa-th moves as at kappa times the rate."""
+    spec, made = SIZES[1], {}
+    group = make_plan(SuperLoRAConfig(**fields, groups=1), [(name, *shape) for name, shape in spec]).groups[0]
+    kappa = math.sqrt(group.n / group.count)
+    for step, rate in (("rms", kappa * 1e-3), ("gain", 1e-3)):
+        adapter = attach(tree(spec), SuperLoRAConfig(**fields, groups=1, step=step))
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=rate, eps=1e-30)
+        for number in range(5):
+            target = torch.Generator().manual_seed(number)
+            wanted = [torch.randn(delta.shape, generator=target) for delta in adapter.deltas().values()]
+            pairs = zip(adapter.deltas().values(), wanted, strict=True)
+            optimizer.zero_grad()
+            sum((delta - want).square().sum() for delta, want in pairs).backward()
+            optimizer.step()
+        made[step] = torch.cat([delta.detach().flatten() for delta in adapter.deltas().values()])
+    assert kappa > 1.5 and float(made["rms"].abs().max()) > kappa * 1e-3
+    torch.testing.assert_close(made["gain"], made["rms"], rtol=1e-2, atol=1e-5)
 
 
 def test_plain_starts_are_what_they_were():
@@ -196,13 +224,16 @@ def test_plain_starts_are_what_they_were():
         0.5,
         0.5,
     ]
-    assert stds(variant="lonkr", split_factor=4, step="gain")[:2] == [1, 1]
+    assert stds(variant="lonkr", split_factor=4, step="rms")[:2] == [1, 1]
+    held = stds(variant="lonkr", split_factor=4, step="gain")[:2]
+    group = make_plan(SuperLoRAConfig(variant="lonkr", split_factor=4), targets).groups[0]
+    assert held == pytest.approx([(group.count / group.n) ** 0.5] * 2) and held[0] < 0.9
 
 
 def test_starts_of_steps_that_are_not_plain_are_even():
     """Each column of a factor and all of a B_k have the standard deviation exactly, also where it is given."""
     fields = dict(variant="lonkr", rank=3, split_factor=4, core="diagonal")
-    for step, given, std in [("rms", None, 3**-0.25), ("gain", 0.2, 0.2)]:
+    for step, given, std in [("rms", None, 3**-0.25), ("rms", 0.2, 0.2)]:
         adapter = attach(tree(SIZES[1]), SuperLoRAConfig(**fields, step=step, init_std=given))
         numbers = {name: parameter.detach() for name, parameter in adapter.named_parameters()}
         for name in ("g0_k3_a1", "g0_k3_a2"):
