@@ -77,7 +77,7 @@ def test_arguments_that_do_not_fit_are_a_config_error(wrong):
     [
         ({"path": None}, "path: got path None without build"),
         ({"build": {"unet": {}}}, "path: got path 'synthdigits-16' and build"),
-        ({"path": None, "build": {}}, "build.unet: is required"),
+        ({"path": None, "build": {}}, "build: got neither of unet and vit"),
         (
             {"path": None, "build": {"unet": {}, "noise_schedule": {"prediction_type": "epsilon"}}},
             "build.noise_schedule.rescale_betas_zero_snr: got true",
