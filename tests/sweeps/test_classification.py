@@ -39,7 +39,7 @@ def test_cells_are_trained_and_scored_by_accuracy(make_sweep, sweep_here):
     ]
     sweep = make_sweep(settings=settings, learning_rate={"steps": 2, "max_tries": 3})
     result = sweep_here(sweep)
-    assert not result.failed
+    assert (result.failed, result.unfinished) == ({}, []) and len(result.rows) == 3
     with (SweepFolder(sweep.output).path / "results.csv").open(newline="") as file:
         rows = {row["setting"]: row for row in csv.DictReader(file)}
     assert [(name, row["parameters"], row["head_parameters"]) for name, row in rows.items()] == [

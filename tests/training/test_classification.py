@@ -123,6 +123,10 @@ def test_the_heads_wishes(train, config, place):
         assert torch.equal(weight, own) is not changed, wish
         assert bool((weight - own).abs().max() < 0.02) is kept, wish
         assert train.last.trainee.head_count == (68 if changed else 0)
+        wants = {id(value) for value in train.last.base.network.parameters() if value.requires_grad}
+        assert wants == {id(value) for value in train.last.trainee.parameters.values()}, (
+            "no gradient is for nothing"
+        )
 
 
 def test_a_class_map_leads_to_the_bases_classes(train, config):
