@@ -53,8 +53,8 @@ def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
     """The group with the factor on its update and the starts that ``config.step`` asks for.
 
     ``plain``: as it is. ``rms``: the factor 1/g. ``gain``: each of its T tensors is held as a kappa-th of what the
-    update is made of, kappa = (n/p)^alpha, so that a rate of lr moves all of them by kappa lr, not only the one that
-    starts at zero: the starts are divided by kappa, and the factor is kappa^T / g.
+    update is made of, kappa = max(1, n/p)^alpha, so that a rate of lr moves all of them by kappa lr, not only the one
+    that starts at zero: the starts are divided by kappa, and the factor is kappa^T / g.
 
     Args:
         config: settings.
@@ -68,7 +68,9 @@ def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
     factor = rms_factor(config, group)
     if config.step == "rms":
         return replace(group, factor=factor)
-    kappa = (group.n / group.count) ** GAIN_EXPONENT
+    kappa = (
+        max(1.0, group.n / group.count) ** GAIN_EXPONENT
+    )  # more numbers than weights span no more than them
     tensors = sum(1 for _ in group.tensors)
     parts = tuple(_divided_part(part, kappa) for part in group.parts)
     return replace(group, parts=parts, factor=factor * kappa**tensors)

@@ -319,7 +319,9 @@ def projection_matrix(kind: str, seed: int, group: int, m: int, grid: tuple[int,
 
 
 def step_factor(fields: dict, group: Group, g: int, targets) -> float:
-    """1 (plain), 1/rms (rms), sqrt(n/p)^T / rms (gain, T tensors): rms of the numbers after +-1 where the zeros were.
+    """1 (plain), 1/rms (rms), sqrt(max(1, n/p))^T / rms (gain, T tensors).
+
+    rms: of the numbers after +-1 where the zeros were.
 
     All terms of an entry are uncorrelated, so that its mean square is the same multilinear form of mean squares.
     By default the starts are chosen so that it is 1.
@@ -338,7 +340,8 @@ def step_factor(fields: dict, group: Group, g: int, targets) -> float:
         rms = math.sqrt(reduce(np.kron, pieces).mean())
     if fields["step"] == "rms":
         return 1 / rms
-    return math.sqrt(group.n / sum(math.prod(shape) for shape in shapes.values())) ** len(shapes) / rms
+    count = sum(math.prod(shape) for shape in shapes.values())
+    return math.sqrt(max(1, group.n / count)) ** len(shapes) / rms
 
 
 # ---------------------------------------------------------------- all of it

@@ -106,7 +106,7 @@ def promised(spec, fields) -> float:
     fields, total = oracle.resolve(fields), 0.0
     for g, group in enumerate(oracle.grouping(fields, targets)):
         p = sum(math.prod(shape) for shape in oracle.group_shapes(fields, group, g, targets).values())
-        total += len(group.slots) * group.n / p
+        total += len(group.slots) * max(1, group.n / p)
     return math.sqrt(total / sum(rows * columns for _, rows, columns in targets))
 
 
@@ -175,7 +175,7 @@ def test_g_by_hand(fields, g):
     for step in ("rms", "gain"):
         stepped = make_plan(SuperLoRAConfig(**fields, step=step), targets).groups
         alpha = GAIN_EXPONENT if step == "gain" else 0
-        kappas = [(group.n / group.count) ** alpha for group in groups]
+        kappas = [max(1, group.n / group.count) ** alpha for group in groups]
         sizes = [len(list(group.tensors)) for group in groups]
         expected = [kappa**size / (g if given else 1) for kappa, size in zip(kappas, sizes, strict=True)]
         assert [group.factor for group in stepped] == pytest.approx(expected)
@@ -227,7 +227,7 @@ def test_plain_starts_are_what_they_were():
     assert stds(variant="lonkr", split_factor=4, step="rms")[:2] == [1, 1]
     held = stds(variant="lonkr", split_factor=4, step="gain")[:2]
     group = make_plan(SuperLoRAConfig(variant="lonkr", split_factor=4), targets).groups[0]
-    assert held == pytest.approx([(group.count / group.n) ** 0.5] * 2) and held[0] < 0.9
+    assert held == pytest.approx([min(1, group.count / group.n) ** 0.5] * 2) and held[0] < 0.9
 
 
 def test_starts_of_steps_that_are_not_plain_are_even():
