@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 _INTEGERS = ("signs", "permutation", "outer_signs", "mixing", "indices", "frequencies")
+_EXACT = ("left", "right", "entries")  # followed by a number; looked at only where they are stored
 _CHUNK = 2**20  # numbers widened at once: long arrays are summed up in little memory
 
 
 def checksum(groups: Iterable[dict[str, Tensor]]) -> dict[str, object] | None:
-    """What identifies drawn arrays: integers exactly, Gaussians by eight sums compared with a tolerance.
+    """What identifies arrays: integers and singular directions exactly, Gaussians by eight sums with a tolerance.
 
     None where nothing is drawn.
     """
@@ -25,6 +26,11 @@ def checksum(groups: Iterable[dict[str, Tensor]]) -> dict[str, object] | None:
                 seen = True
                 for part in arrays[name].reshape(-1).split(_CHUNK):
                     digest.update(part.cpu().to(torch.int64).numpy().tobytes())
+        for name in sorted(arrays):
+            if name.startswith(_EXACT):
+                seen = True
+                digest.update(f"{name} {tuple(arrays[name].shape)}".encode())
+                digest.update(arrays[name].cpu().contiguous().numpy().tobytes())
         if "gaussian" in arrays:
             sums += _sketch(arrays["gaussian"])
     return {"integers": digest.hexdigest(), "gaussian": sums.tolist()} if seen else None

@@ -27,7 +27,7 @@ class SuperLoRAConfig(Settings):
     """
 
     variant: str | None = None
-    """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta."""
+    """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta, spectral."""
     targets: Patterns = ("to_q", "to_v")
     """Which weights to adapt: whole dotted components at the end of a module's name (to_q, attn1.to_q), wildcards
     among them (attn?.to_*, mid_block.**), whole names after a ^ (^conv_in), or presets: qv, qkvo, attention (with the
@@ -54,11 +54,14 @@ class SuperLoRAConfig(Settings):
     factor_all_splits: bool = False
     """Whether the small Kronecker factors are factored too."""
     projection: Literal[
-        "none", "shuffle", "fastfood", "fastfood_tanh", "block_hadamard", "gather", "fourier"
+        "none", "shuffle", "fastfood", "fastfood_tanh", "block_hadamard", "gather", "fourier", "singular"
     ] = "none"
     """The fixed map F from the m generated numbers to the n weights of a group: block_hadamard is the cheap one of the
     dense ones, gather gives each weight one of the numbers (Uni-LoRA), fourier takes them as coefficients at random
-    frequencies (FourierFT)."""
+    frequencies (FourierFT), singular along the base's own singular directions (SVDiff), in units of each matrix."""
+    directions: int = Field(8, ge=1, strict=True)
+    """Under projection singular: along how many singular directions of each matrix, those of the largest singular
+    values first; a matrix has at most min(out, in). The count follows from it, and ratio stays 1."""
     ratio: float = Field(1.0, gt=0, le=1)
     """Projection ratio rho: m = max(1, ceil(rho * n)) numbers are generated for n weights."""
     seed: int = Field(0, ge=0, strict=True)
@@ -148,6 +151,24 @@ def _illegal_combinations(config: SuperLoRAConfig):
         came = f"got {config.ratio} with projection {config.projection!r}"
         accepted = "'block_hadamard', 'gather', 'fourier', 'fastfood' or 'fastfood_tanh'"
         yield "ratio", f"{came}: fewer numbers than weights need projection {accepted}."
+    if config.projection == "singular":
+        yield from _illegal_with_singular(config)
+    elif config.directions != SuperLoRAConfig.model_fields["directions"].default:
+        came = f"got {config.directions} with projection {config.projection!r}"
+        yield "directions", f"{came}: only projection 'singular' has directions; leave it out."
+
+
+def _illegal_with_singular(config: SuperLoRAConfig):
+    came = "with projection 'singular'"
+    if config.ratio < 1:
+        yield "ratio", f"got {config.ratio} {came}: the count follows from directions; use 1."
+    if isinstance(config.groups, int) and config.groups > 1:
+        yield (
+            "groups",
+            f"got {config.groups} {came}: runs would cut across matrices; use 1, 'weight', 'layer' or 'shape'.",
+        )
+    if config.fold == "stack":
+        yield "fold", f"got 'stack' {came}: the numbers are no matrices; use 'none' or 'square'."
 
 
 def _illegal_rank_list(config: SuperLoRAConfig):

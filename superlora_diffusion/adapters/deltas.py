@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AdapterError, ConfigError
+from .arrays import follow_from_base
 from .autograd import Settings, generate_unit
 from .places import sizes_of
 from .plan import AdapterPlan, make_plan
@@ -36,8 +37,8 @@ def deltas_of_folder(folder: Path | str) -> dict[str, Tensor]:
         fp32 on the CPU, each in its weight's shape, scale included.
 
     Raises:
-        AdapterError: for a missing or broken file, another method's folder, numbers that do not fit the config, or
-            a projection that this machine draws differently.
+        AdapterError: for a missing or broken file, another method's folder, numbers that do not fit the config, a
+            projection that this machine draws differently, or one that follows from the base (singular).
     """
     folder = Path(folder)
     found = dict(iterate_deltas(folder))
@@ -96,7 +97,12 @@ def _arrays(stored: Stored, plan: AdapterPlan, folder: Path) -> list[Arrays]:
     kind, seed = stored.config.projection, stored.config.seed
     if stored.has_arrays:
         arrays = read_arrays(folder)
+    elif follow_from_base(kind):
+        raise AdapterError(
+            f"the updates of {folder} lie along its base's singular directions, and its folder alone does not tell "
+            "them: load the base and use load_adapter(network, folder).deltas(), or save it with store_projection=True."
+        )
     else:
         arrays = [draw_arrays(kind, group.grid, group.m, seed, group.index) for group in plan.groups]
-    check_arrays(stored.checksum, arrays, folder)
+    check_arrays(stored, arrays, folder)
     return arrays

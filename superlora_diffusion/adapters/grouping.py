@@ -44,10 +44,11 @@ def make_grouping(config: SuperLoRAConfig, targets: Sequence[Target]) -> Groupin
     Raises:
         ConfigError: if there are no targets, or so many groups that one would be empty.
     """
-    if isinstance(config.groups, int):
-        n = _run_length(config.groups, targets)
-        return Grouping((n,) * config.groups, tuple(range(len(targets))), None)
-    groups = _gather(config.groups, config.targets, targets)
+    how = _how(config)
+    if isinstance(how, int):
+        n = _run_length(how, targets)
+        return Grouping((n,) * how, tuple(range(len(targets))), None)
+    groups = _gather(how, config.targets, targets)
     sizes = tuple(sum(targets[index].size for index in group) for group in groups)
     return Grouping(sizes, tuple(index for group in groups for index in group), groups)
 
@@ -58,12 +59,18 @@ def alike_groups(config: SuperLoRAConfig, targets: tuple[Target, ...]) -> tuple[
     Raises:
         ConfigError: as :func:`make_grouping`.
     """
-    return _take_together(config.groups, config.targets, targets)
+    by_shape = config.groups != "layer" or config.projection == "singular"
+    return _take_together(_how(config), config.targets, targets, by_shape)
+
+
+def _how(config: SuperLoRAConfig) -> int | str:
+    """How targets are grouped: a map that goes by matrices has to know those of the one run of all."""
+    return "all" if config.projection == "singular" and config.groups == 1 else config.groups
 
 
 @lru_cache(maxsize=64)  # many settings are counted on one list of targets
 def _take_together(
-    groups: int | str, patterns: tuple[str, ...], targets: tuple[Target, ...]
+    groups: int | str, patterns: tuple[str, ...], targets: tuple[Target, ...], by_shape: bool
 ) -> tuple[AlikeGroups, ...]:
     if isinstance(groups, int):
         return (AlikeGroups(_run_length(groups, targets), (), range(groups)),)
@@ -72,7 +79,7 @@ def _take_together(
     for index, places in enumerate(gathered):
         shapes = tuple(targets[place][1:] for place in places)
         size = sum(rows * columns for rows, columns in shapes)
-        kinds.setdefault(size if groups == "layer" else shapes, []).append(index)
+        kinds.setdefault(shapes if by_shape else size, []).append(index)
     firsts = [tuple(targets[place] for place in gathered[indices[0]]) for indices in kinds.values()]
     return tuple(
         AlikeGroups(sum(target.size for target in members), members, tuple(indices))
@@ -91,6 +98,7 @@ def _gather(how: str, patterns: tuple[str, ...], targets: Sequence[Target]) -> t
     """Target indices of each group, for groups that end at matrix borders."""
     _require_some(targets)
     keys = {
+        "all": lambda target: None,
         "weight": lambda target: target.name,
         "layer": lambda target: layer_name(target.name, patterns),
         "shape": lambda target: (target.out_features, target.in_features),

@@ -71,6 +71,13 @@ def set_base_flags(model: nn.Module, host: Host, frozen: bool) -> None:
         parameters[name].requires_grad_(flag and not frozen)
 
 
+def base_weight(model: nn.Module, name: str) -> Tensor:
+    """What a target is in the base itself, also while an update is merged into it."""
+    host = host_of(model)
+    merged = None if host is None else host.originals.get(full_name(name))
+    return parameter_of(model, name).detach() if merged is None else merged
+
+
 def check_name(model: nn.Module, name: str) -> None:
     """Raise AdapterError for a name that cannot be used or is taken."""
     if not name.isidentifier():
@@ -114,3 +121,5 @@ def keep_merged_weights(model: nn.Module, adapter: SuperLoRA) -> None:
     for name, delta in adapter.deltas().items():
         original = host.originals[full_name(name)]
         host.originals[full_name(name)] = original + delta.detach().to(original.dtype)
+    for other in host.adapters.values():
+        other.has_own_arrays = True  # what it has may follow from the base as it was

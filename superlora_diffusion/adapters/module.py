@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .arrays import make_arrays
 from .autograd import Settings, generate_unit
 from .config import SuperLoRAConfig
 from .generation import generate_deltas, start_tensor
-from .host import host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
+from .host import base_weight, host_of, keep_merged_weights, rewrite_weights, set_base_flags, unregister
 from .layers import remove_source
 from .low_rank import find_low_rank, low_rank_factors, products_are_cheaper
 from .naming import Target
 from .places import layer_of, parameter_in
 from .plan import make_plan
-from .projection import Arrays, draw_arrays
+from .projection import Arrays
 from .units import make_units
 from .updates import Updates
 
@@ -51,15 +52,15 @@ class SuperLoRA(nn.Module):
             config: settings.
             targets: the weights and biases to adapt, in order.
             name: the adapter's name among those of the network.
-            arrays: fixed arrays of each group; drawn from the seed by default.
+            arrays: fixed arrays of each group; drawn from the seed, or made from the base, by default.
         """
         super().__init__()
         self.name, self.config, self.targets = name, config, list(targets)
         self.plan = make_plan(config, targets)
-        self.run_scale = 1.0
-        self.is_merged = False
+        self.run_scale, self.is_merged = 1.0, False
         self.generations = 0
         """In how many passes updates were generated."""
+        self.has_own_arrays = arrays is not None  # which may be others than seed and base give now
         self._off = 0
         self._live: Updates | list[Tensor] | None = None
         self._pinned: Updates | list[Tensor] | None = None
@@ -86,8 +87,7 @@ class SuperLoRA(nn.Module):
                 start = start_tensor(tensor, self.config.seed).to(device)
                 self.register_parameter(tensor.name, nn.Parameter(start))
         if arrays is None:
-            kind, seed = self.config.projection, self.config.seed
-            arrays = [draw_arrays(kind, group.grid, group.m, seed, group.index) for group in self.plan.groups]
+            arrays = make_arrays(self.config, self.plan, lambda name: base_weight(self._model, name))
         self._array_names = [sorted(fixed) for fixed in arrays]
         for index, fixed in enumerate(arrays):
             for key, value in fixed.items():

@@ -19,6 +19,7 @@ from .config import FULL, SuperLoRAConfig
 from .grouping import Grouping, alike_groups, make_grouping, widest
 from .naming import Target, as_targets
 from .steps import cp_std, with_steps
+from .stretches import stretched_count, stretches
 
 
 @dataclass(frozen=True)
@@ -176,10 +177,19 @@ def _plan_group(
     return with_steps(config, _plan_tensors(config, index, n, members, columns))
 
 
+def _generated(config: SuperLoRAConfig, n: int, members: Sequence[Target], columns: int) -> tuple[int, int]:
+    """m, the numbers that are generated for a group, and the columns of its fold "none": those of the widest target of
+    all, or of the group's longest stretch, so that each of its targets has a row."""
+    if config.projection != "singular":
+        return generated_count(config.exact_ratio, n), columns
+    lengths = stretches(members, config.directions)
+    return stretched_count(lengths, config.order > 1 and config.fold == "none"), max(lengths)
+
+
 def _plan_tensors(
     config: SuperLoRAConfig, index: int, n: int, members: Sequence[Target], columns: int
 ) -> GroupPlan:
-    m = generated_count(config.exact_ratio, n)
+    m, columns = _generated(config, n, members, columns)
     grid = tuple(members[0][1:]) if len(members) == 1 else (1, n)
     if config.order == 1:
         return GroupPlan(index, n, m, TensorPlan(f"g{index}_vector", (m,), 0.0), (), None, grid)

@@ -1,8 +1,9 @@
 """The fixed map F from m generated numbers to n weights, by name.
 
 The arrays *are* part of the model: they are drawn on the CPU from a generator of their own, seeded by a hash of
-(config seed, group index), and never from global state. Every map but the tanh is linear, so that beside the readable
-reference (``project``) stand the map and its transpose, written without a graph.
+(config seed, group index), and never from global state; those of ``singular`` follow from the base's weights instead.
+Every map but the tanh is linear, so that beside the readable reference (``project``) stand the map and its transpose,
+written without a graph.
 
 A group's ``grid`` is (out, in) where it is one whole weight, else (1, n); n is their product.
 """
@@ -14,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import block_hadamard, fastfood, fourier, gather, permutation
+from . import block_hadamard, fastfood, fourier, gather, permutation, singular
 
 Arrays = dict[str, Tensor]
 
@@ -22,7 +23,7 @@ _TANH = "_tanh"
 
 
 def draw_arrays(kind: str, grid: tuple[int, int], m: int, seed: int, group: int) -> Arrays:
-    """The fixed arrays of one group; {} for "none"."""
+    """The fixed arrays of one group; {} for "none". Of every kind but "singular", which draws nothing."""
     kind, n = kind.removesuffix(_TANH), math.prod(grid)
     if kind == "none":
         return {}
@@ -46,6 +47,8 @@ def project(kind: str, x: Tensor, grid: tuple[int, int], arrays: Arrays) -> Tens
         return gather.gather(x, **arrays)
     if kind == "fourier":
         return fourier.fourier(x, grid, **arrays)
+    if kind == "singular":
+        return singular.singular(x, **arrays)
     y = fastfood.fastfood(x, n, **arrays)
     return torch.tanh(y) if kind.endswith(_TANH) else y
 
@@ -77,4 +80,5 @@ _FAST = {
     "block_hadamard": block_hadamard,
     "gather": gather,
     "fourier": fourier,
+    "singular": singular,
 }

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .arrays import checksum_of, follow_from_base
 from .attaching import check_layers
-from .checksum import checksum, checksums_agree
+from .checksum import checksums_agree
 from .config import SuperLoRAConfig
 from .host import host_of
 from .module import SuperLoRA
@@ -38,7 +39,7 @@ class Slots:
         Args:
             network: which network.
             stored: the config of an adapter of this kind.
-            arrays: its fixed arrays where they lie in its folder; drawn from the seed by default.
+            arrays: its fixed arrays where they lie in its folder; by default they are made here.
 
         Raises:
             AdapterError: for a layer that cannot be adapted.
@@ -53,7 +54,7 @@ class Slots:
         self._slots: list[SuperLoRA] = []
         first = self.slot(0)
         self._shapes = {name: tuple(value.shape) for name, value in first.named_parameters()}
-        self._checksum = checksum(first.arrays())
+        self._checksum = checksum_of(self._config, first.arrays(), arrays is not None)
 
     def slot(self, number: int) -> SuperLoRA:
         """Slot ``number``, where the network is now. It is made where it is missing.
@@ -133,7 +134,7 @@ def plain_config(config: SuperLoRAConfig) -> SuperLoRAConfig:
     values = {**config.model_dump(), "variant": None, "scale": 1.0}
     if config.step == "plain":
         values["init_std"] = None  # else factors on the update follow from it
-    if config.projection == "none":
+    if config.projection == "none" or follow_from_base(config.projection):
         values["seed"] = 0  # nothing but the start was drawn from it
     return SuperLoRAConfig(**values)
 
@@ -157,7 +158,7 @@ class SlotPool:
                 return slots
         check_targets(self._network, stored.targets, stored.shapes, folder)
         slots = Slots(self._network, stored, read_arrays(folder) if stored.has_arrays else None)
-        check_arrays(stored.checksum, slots.slot(0).arrays(), folder)
+        check_arrays(stored, slots.slot(0).arrays(), folder)
         return slots
 
     def keep(self, slots: Slots) -> None:

@@ -18,6 +18,12 @@ GROUPS = (1, 2, 4, 8, 12, 16)
 PROJECTIONS = ({}, *({"projection": "fastfood", "ratio": ratio} for ratio in (0.5, 0.1, 0.01)))
 # One to nine of each power of ten: the ratio is the only number of a plain projected vector.
 FINE_RATIOS = tuple(float(f"{digit}e-{power}") for power in range(6, 0, -1) for digit in range(1, 10))
+DIRECTIONS = tuple(range(1, 65))
+_JOINED = {
+    "order": 2,
+    "fold": "none",
+    "directions": DIRECTIONS[-1],
+}  # numbers of (targets, directions) by two factors
 
 # What is varied beside the variant, axis by axis, the plainest value first; one mapping of fields is one value.
 _AXES: dict[str, tuple[str, list[list[Fields]]]] = {
@@ -52,8 +58,18 @@ _AXES: dict[str, tuple[str, list[list[Fields]]]] = {
         "dense",
         [[{"groups": 1, "projection": "fastfood", "ratio": ratio} for ratio in FINE_RATIOS]],
     ),
+    "spectral": (
+        "spectral",
+        [
+            [
+                *({"directions": directions} for directions in DIRECTIONS),
+                *({**_JOINED, "rank": rank} for rank in RANKS),
+            ]
+        ],
+    ),
     "dense": ("dense", []),
 }
+_WITHOUT_RANK = ("dense", "spectral")
 FAMILIES = tuple(_AXES)
 """Names of the families, in the order in which equal counts are listed."""
 
@@ -75,7 +91,7 @@ def check_families(names: Iterable[str]) -> tuple[str, ...]:
 def settings_of(family: str) -> Iterator[Fields]:
     """Every setting of a family, ranks rising innermost. Not all of them are legal on every network."""
     variant, axes = _AXES[family]
-    ranked = [] if variant == "dense" else [[{"rank": rank} for rank in RANKS]]
+    ranked = [] if variant in _WITHOUT_RANK else [[{"rank": rank} for rank in RANKS]]
     for values in itertools.product(*axes, *ranked):
         fields: Fields = {"variant": variant}
         for value in values:

@@ -14,10 +14,11 @@ uncorrelated, so that its mean square is the number of terms times the mean squa
     Kronecker         g = that of the last factor, times the rms entry of each B_k
 
 Cutting, shuffling and spreading by F keep mean squares (a tanh to first order), so that none of them is in g, and no
-side, n or N is. That is a mean over starts. Given one start, only mean squares of drawn columns are in the same terms
-(CP: sum_r of the product of those of columns r; Tucker: the product of those of the A_i; B_k: of all its entries), so
-that starts whose columns are scaled to sigma exactly (``TensorPlan.even``) have this g each, and not 0.5 or 2 times it,
-as a short factor of many may. What is left to chance is which of many entries are cut, and a B_k that is factored, too.
+side, n or N is. (Not so ``singular``, whose numbers are in units of each matrix: there g is theirs, and m stands for
+n.) That is a mean over starts. Given one start, only mean squares of drawn columns are in the same terms (CP: sum_r of
+the product of those of columns r; Tucker: the product of those of the A_i; B_k: of all its entries), so that starts
+whose columns are scaled to sigma exactly (``TensorPlan.even``) have this g each, and not 0.5 or 2 times it, as a short
+factor of many may. What is left to chance is which of many entries are cut, and a B_k that is factored, too.
 
 Where no standard deviation is asked for, starts are chosen at which g is 1 (CP: :func:`cp_std`; Tucker: variance
 1/rank; B_k: 1), and no factor is needed; else the factor 1/g does it. Imports no torch.
@@ -45,7 +46,10 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 def step_rms(group: GroupPlan) -> float:
-    """g: root-mean-square entry of a group's dW, before any factor, after one sign step of size 1 from the start."""
+    """g: root-mean-square entry of a group's dW, before any factor, after one sign step of size 1 from the start.
+
+    Under ``singular`` that of the generated numbers.
+    """
     return math.prod(_rms_of(part) for part in group.parts)  # 1 for a plain vector, which has no parts
 
 
@@ -68,9 +72,9 @@ def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
     factor = rms_factor(config, group)
     if config.step == "rms":
         return replace(group, factor=factor)
-    kappa = (
-        max(1.0, group.n / group.count) ** GAIN_EXPONENT
-    )  # more numbers than weights span no more than them
+    spread = group.m if config.projection == "singular" else group.n  # that map has units of its own
+    # More numbers than weights span no more than them.
+    kappa = max(1.0, spread / group.count) ** GAIN_EXPONENT
     tensors = sum(1 for _ in group.tensors)
     parts = tuple(_divided_part(part, kappa) for part in group.parts)
     return replace(group, parts=parts, factor=factor * kappa**tensors)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import AdapterError, ConfigError, nearest
 from ..files import write_atomically, write_json
+from .arrays import checksum_of, follow_from_base
 from .attaching import attach_to_targets
-from .checksum import checksum, checksums_agree
+from .checksum import checksums_agree
 from .config import SuperLoRAConfig
 from .denoiser import denoiser_of, network_for
 from .fingerprint import fingerprint, fingerprints_agree
@@ -59,8 +60,10 @@ def save_adapter(
         adapter: what to write.
         folder: made if it is not there.
         card: base, data and training to note down.
-        store_projection: also write the fixed arrays, so that the adapter outlives the random generator.
+        store_projection: also write the fixed arrays, so that the adapter outlives the random generator. They are
+            written in any case where they follow from another base than the one it is attached to.
     """
+    store_projection |= adapter.has_own_arrays and follow_from_base(adapter.config.projection)
     folder, card = Path(folder), card or AdapterCard()
     numbers = {name: value.detach().cpu().contiguous() for name, value in adapter.named_parameters()}
     write_atomically(folder / WEIGHTS, lambda partial: save_file(numbers, partial))
@@ -84,7 +87,7 @@ def _describe(adapter: SuperLoRA, card: AdapterCard, stored: bool) -> dict[str, 
         "run_scale": adapter.run_scale,
         "config": adapter.config.model_dump(mode="json"),
         "targets": [{**target._asdict(), "shape": list(shape)} for target, shape in targets],
-        "projection_checksum": checksum(adapter.arrays()),
+        "projection_checksum": checksum_of(adapter.config, adapter.arrays(), stored),
         "projection_stored": stored,
         "base": {
             "id": card.base,
@@ -186,7 +189,7 @@ def load_adapter(
     arrays = read_arrays(folder) if stored.has_arrays else None
     adapter = attach_to_targets(model, stored.config, stored.targets, name, arrays)
     try:
-        check_arrays(stored.checksum, adapter.arrays(), folder)
+        check_arrays(stored, adapter.arrays(), folder)
         _load_numbers(adapter, numbers, folder / WEIGHTS)
         adapter.set_scale(stored.run_scale)
     except AdapterError:
@@ -199,9 +202,15 @@ def load_adapter(
 def warn_of_another_base(stored: Stored, here: Mapping[str, Any], folder: Path) -> None:
     """Warn if an adapter was trained on other weights than those whose fingerprint is ``here``."""
     if not fingerprints_agree(stored.base["fingerprint"], here):
+        follows = follow_from_base(stored.config.projection) and not stored.has_arrays
+        but = (
+            "lies along this network's singular directions instead of its"
+            if follows
+            else "is added all the same"
+        )
         warnings.warn(
             f"{folder} was trained on another base ({stored.base['id']}): the weights it adapts differ from "
-            "this network's. Its update is added all the same.",
+            f"this network's. Its update {but}.",
             stacklevel=3,
         )
 
@@ -249,16 +258,20 @@ def read_arrays(folder: Path) -> list[Arrays]:
     return [groups[index] for index in sorted(groups)]
 
 
-def check_arrays(stored: dict | None, arrays: Sequence[Arrays], folder: Path) -> None:
+def check_arrays(stored: Stored, arrays: Sequence[Arrays], folder: Path) -> None:
     """Check fixed arrays against the checksum in an adapter's folder.
 
     Raises:
         AdapterError: if they are others than those it was trained with.
     """
-    drawn = checksum(arrays)
-    if not checksums_agree(stored, drawn):
+    drawn = checksum_of(stored.config, arrays, stored.has_arrays)
+    if not checksums_agree(stored.checksum, drawn):
+        if follow_from_base(stored.config.projection):
+            raise AdapterError(
+                f"the singular directions stored in {folder} have been changed since; get it anew."
+            )
         raise AdapterError(
-            f"the fixed projection of {folder} (checksum {_short(stored)}) differs from the one drawn here "
+            f"the fixed projection of {folder} (checksum {_short(stored.checksum)}) differs from the one drawn here "
             f"({_short(drawn)}): torch {torch.__version__} may draw other random numbers. Save the adapter with "
             "store_projection=True where it was trained."
         )

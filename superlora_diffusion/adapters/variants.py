@@ -1,6 +1,7 @@
 """Named settings: which fields make which published method, and the learning rate measured for each.
 
-LoRA (Hu 2022), LoKr (LyCORIS), LoTR (Bershatsky 2024), LoNKr and LoRTA (SuperLoRA, arXiv 2403.11887).
+LoRA (Hu 2022), LoKr (LyCORIS), LoTR (Bershatsky 2024), LoNKr and LoRTA (SuperLoRA, arXiv 2403.11887),
+SVDiff's parameters (Han 2023).
 The rates come from the search in ``docs/results.md``.
 """
 
@@ -16,9 +17,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lonkr": {"splits": 3, "split_factor": 6, "rank": 4},
     "lotr": {"groups": "shape", "fold": "stack", "order": 3, "core": "full", "rank": 4},
     "lorta": {"groups": 1, "order": 3, "core": "full", "rank": 5},
+    "spectral": {"groups": 1, "order": 1, "projection": "singular", "directions": 8},
 }
 
-# The best of a race of 150 steps each, or the lower rate where two lie within 1 %.
+# The best of a race of 150 steps each, or the lower rate where two lie within 1 %; spectral's was tried by hand.
 LEARNING_RATES: dict[str, float] = {
     "dense": 8e-3,
     "lora": 2e-2,
@@ -27,6 +29,7 @@ LEARNING_RATES: dict[str, float] = {
     "lonkr": 3.2e-1,
     "lotr": 8e-2,
     "lorta": 4e-2,
+    "spectral": 1e-1,
 }
 
 DEFAULT_LEARNING_RATE = 2e-2

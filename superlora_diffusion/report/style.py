@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-OURS = ("lorta", "lora", "group_lora", "lokr", "lonkr", "lotr", "dense", "intrinsic")
+OURS = ("lorta", "lora", "group_lora", "lokr", "lonkr", "lotr", "dense", "intrinsic", "spectral")
 """Families of a SuperLoRA adapter, each with the colour at its place."""
-LIGHT = ("#0072B2", "#D55E00", "#007A5A", "#AA4499", "#A87000", "#332288", "#5C5C5C", "#882255")
-DARK = ("#56B4E9", "#FF8C42", "#2CC99B", "#E38CC5", "#F0C24B", "#A9A4FF", "#C4C4C4", "#F28AA5")
+LIGHT = ("#0072B2", "#D55E00", "#007A5A", "#AA4499", "#A87000", "#332288", "#5C5C5C", "#882255", "#5F7F00")
+DARK = ("#56B4E9", "#FF8C42", "#2CC99B", "#E38CC5", "#F0C24B", "#A9A4FF", "#C4C4C4", "#F28AA5", "#BFD94A")
 _OUR_MARKS = (("circle", "o"), ("diamond", "D"), ("triangle-up", "^"))
 _PEER_MARKS = (("square-open", "s"), ("triangle-down-open", "v"), ("hexagon-open", "h"), ("star-open", "*"))
 _GLYPHS = {

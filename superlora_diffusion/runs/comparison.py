@@ -105,7 +105,7 @@ def compare_adapters(
         one, two: adapter folders, or finished run folders.
         directions: how many leading singular directions are compared; see
             :func:`superlora_diffusion.adapters.measures.compare`.
-        base: the base to read peers' updates from, instead of the one that each names.
+        base: the base to read updates from that a folder alone does not tell, instead of the one that each names.
         on_target: called with (done, total) after each target of both.
 
     Raises:
@@ -137,7 +137,7 @@ def compare_adapters(
 def _problems(told: tuple[Inspection, Inspection], updates: tuple[Updates, Updates]) -> Iterator[str]:
     for inspection, found in zip(told, updates, strict=True):
         if found.problem is not None:
-            yield f"{inspection.folder}: the updates of a peer are read off its base: {found.problem}"
+            yield f"{inspection.folder}: its updates are read off its base: {found.problem}"
         if found.left_out:
             name, why = next(iter(found.left_out.items()))
             yield f"{inspection.folder}: {len(found.left_out):,} left out, such as {name}: {why}"

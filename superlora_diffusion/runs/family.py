@@ -28,9 +28,11 @@ def family_of(config: RunConfig) -> str:
 def adapter_family(adapter: SuperLoRAConfig) -> str:
     """The family of an adapter; a projection is told by a suffix, as in ``lorta+fastfood``.
 
-    The exception is a plain vector under ``fastfood``, which has a name of its own: the intrinsic
-    dimension (Li 2018, Aghajanyan 2020).
+    The exceptions are plain vectors that have names of their own: under ``fastfood`` the intrinsic dimension
+    (Li 2018, Aghajanyan 2020), and ``spectral`` under ``singular``.
     """
+    if adapter.order == 1 and adapter.projection == "singular":
+        return "spectral"
     if adapter.order == 1 and adapter.projection == "fastfood":
         return "intrinsic"
     suffix = "" if adapter.projection == "none" else f"+{adapter.projection}"

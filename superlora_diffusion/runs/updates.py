@@ -1,4 +1,4 @@
-"""The updates of any adapter as weights: ours from its folder, a peer's read off the network it is attached to."""
+"""The updates of any adapter as weights: ours from its folder alone where it tells them, else with its base."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from ..adapters.arrays import follow_from_base
 from ..adapters.deltas import iterate_deltas
 from ..adapters.measures import as_matrix
 from ..adapters.places import parameter_of
@@ -49,7 +51,8 @@ def open_updates(path: str | Path, base: str | None = None, weights: bool = True
     Args:
         path: an adapter folder, or a finished run folder.
         base: the base to use instead of the one that is named; only then is its absence an error.
-        weights: whether the weights of the base are wanted, too. A peer needs the base anyway, ours only for these.
+        weights: whether the weights of the base are wanted, too. A peer needs the base anyway; ours only for these,
+            or where its updates lie along the base's own directions.
 
     Raises:
         AdapterError: for a folder without an adapter, or one that is broken or incomplete.
@@ -60,14 +63,21 @@ def open_updates(path: str | Path, base: str | None = None, weights: bool = True
         source, problem = _open(path, base)
         return Updates((), (), problem=problem) if source is None else _of_peer(source)
     stored = read_stored(folder)
-    names = [target.name for target in stored.targets]
-    deltas, patterns = iterate_deltas(folder), stored.config.targets
-    source, problem = _open(path, base) if weights else (None, None)
+    names, patterns = [target.name for target in stored.targets], stored.config.targets
+    follows = follow_from_base(stored.config.projection) and not stored.has_arrays
+    source, problem = _open(path, base) if weights or follows else (None, None)
     if source is None:
-        return Updates(names, deltas, patterns, problem=problem)
+        found = ((), ()) if follows else (names, iterate_deltas(folder))
+        return Updates(*found, patterns, problem=problem)
+    deltas = _attached_deltas(source) if follows else iterate_deltas(folder)
     network = source.base.network
     norms = {name: float(as_matrix(parameter_of(network, name)).norm()) for name in names}
     return Updates(names, deltas, patterns, norms, source.base.name)
+
+
+def _attached_deltas(source: Source) -> Iterable[tuple[str, Tensor]]:
+    with torch.no_grad():
+        return source.adapter.deltas().items()
 
 
 def _open(path: str | Path, base: str | None) -> tuple[Source | None, str | None]:

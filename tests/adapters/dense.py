@@ -52,6 +52,18 @@ def fourier_matrix(grid: tuple[int, int], m: int, arrays) -> np.ndarray:
     return matrix * math.sqrt(n / m) / np.linalg.norm(matrix, axis=0)
 
 
+def singular_matrix(n: int, m: int, arrays) -> np.ndarray:
+    """F (n, m): a column vec(l_j r_j^T) a direction of each target, one target's block after the other's."""
+    matrix, row, column = np.zeros((n, m)), 0, 0
+    for i in range(len(arrays) // 2):
+        left, right = (arrays[f"{side}{i}"].numpy().astype(np.float64) for side in ("left", "right"))
+        size = len(left) * right.shape[1]
+        for j in range(len(right)):
+            matrix[row : row + size, column + j] = np.outer(left[:, j], right[j]).reshape(-1)
+        row, column = row + size, column + len(right)
+    return matrix
+
+
 def fastfood_matrix(n: int, m: int, arrays) -> np.ndarray:
     """F (n, m) = S H diag(G) P H diag(B), S = sqrt(d / m) * sqrt(d) / |G|."""
     signs, gaussian = (arrays[name].numpy().astype(np.float64) for name in ("signs", "gaussian"))

@@ -75,6 +75,19 @@ def _combinations():
             yield spec, fields | _small_numbers(fields, choose)
 
 
+def _singular():
+    """Along the base's own directions: of every grouping that ends at matrix borders; of four, one has a step."""
+    choose = random.Random(2303)
+    for spec, (_, groupings) in SPECS.items():
+        legal = [groups for groups in groupings if groups == 1 or isinstance(groups, str)]
+        for number, (groups, folding) in enumerate(itertools.product(legal, FOLDINGS)):
+            core = choose.choice(CORES) if folding["order"] > 1 else "identity"
+            fields = dict(groups=groups, **folding, core=core, projection="singular")
+            fields["directions"] = choose.choice([1, 2, 4, 6, 30])
+            fields |= _small_numbers(fields, choose)
+            yield spec, fields | (dict(step="gain", init_std=0.3) if number % 4 == 3 else {})
+
+
 def _stepped(combinations):
     """Some of them again with steps that are not plain; without an init_std only gain has a factor.
 
@@ -93,5 +106,5 @@ def _label(spec: str, fields: dict) -> str:
 
 COMBINATIONS = {
     _label(spec, fields): (SPECS[spec][0], fields)
-    for spec, fields in itertools.chain(_combinations(), _stepped(_combinations()))
+    for spec, fields in itertools.chain(_combinations(), _stepped(_combinations()), _singular())
 }

@@ -184,6 +184,7 @@ SETTINGS = {
     "tucker": dict(groups="layer", order=3, core="full", rank=3, projection="shuffle"),
     "kron": dict(groups=2, splits=3, split_factor=3, rank=2, core="diagonal", factor_all_splits=True),
     "fastfood": dict(groups=2, order=1, projection="fastfood", ratio=0.1),
+    "singular": dict(groups=1, rank=2, fold="none", projection="singular", directions=7),
     "tanh": dict(groups="shape", order=4, rank=3, projection="fastfood_tanh", ratio=0.6, scale=-0.5),
 }
 

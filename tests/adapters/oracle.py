@@ -18,8 +18,8 @@ import torch
 
 DEFAULTS = dict(
     targets=["to_q", "to_v"], groups=1, order=2, fold="square", side_multiple=1, rank=4, core="identity",
-    splits=1, split_factor=6, factor_all_splits=False, projection="none", ratio=1, seed=0, scale=1,
-    init_std=None, step="plain",
+    splits=1, split_factor=6, factor_all_splits=False, projection="none", directions=8, ratio=1, seed=0,
+    scale=1, init_std=None, step="plain",
 )  # fmt: skip
 
 VARIANTS = {
@@ -30,6 +30,7 @@ VARIANTS = {
     "lonkr": dict(splits=3, split_factor=6, rank=4),
     "lotr": dict(groups="shape", fold="stack", order=3, core="full", rank=4),
     "lorta": dict(groups=1, order=3, core="full", rank=5),
+    "spectral": dict(groups=1, order=1, projection="singular", directions=8),
 }
 
 
@@ -97,9 +98,24 @@ def grouping(fields: dict, targets) -> list[Group]:
     return groups
 
 
-def generated(fields: dict, n: int) -> int:
-    """m = max(1, ceil(rho * n)), with rho the decimal the user wrote."""
-    return max(1, math.ceil(Fraction(str(fields["ratio"])) * n))
+def generated(fields: dict, group: Group, targets) -> int:
+    """m = max(1, ceil(rho * n)), with rho the decimal the user wrote; under singular by the targets' stretches."""
+    if fields["projection"] == "singular":
+        return sum(room for _, room in stretches(fields, group, targets).values())
+    return max(1, math.ceil(Fraction(str(fields["ratio"])) * group.n))
+
+
+def stretches(fields: dict, group: Group, targets) -> dict[str, tuple[int, int]]:
+    """{target of the group: (how many numbers it takes, in how many)}: rows of one length make a matrix."""
+    mine = {name for name, _ in group.slots}
+    lengths = {
+        name: columns if rows == 1 else min(fields["directions"], rows, columns)
+        for name, rows, columns in targets
+        if name in mine
+    }
+    rows_of_a_matrix = fields["order"] == 2 and fields["fold"] == "none"
+    longest = max(lengths.values())
+    return {name: (length, longest if rows_of_a_matrix else length) for name, length in lengths.items()}
 
 
 # ---------------------------------------------------------------- folding and factoring
@@ -148,13 +164,15 @@ class Part:
 
 def folding(fields: dict, group: Group, targets) -> tuple[int, ...]:
     """The folded tensor's shape, before any Kronecker split."""
-    m, order = generated(fields, group.n), fields["order"]
+    m, order = generated(fields, group, targets), fields["order"]
     if fields["fold"] == "stack":
         return group.shape
     if fields["fold"] == "none":
         if fields["groups"] == "weight" and m == group.n:
             return group.shape
         widest = max(columns for _, _, columns in targets)
+        if fields["projection"] == "singular":
+            widest = max(length for length, _ in stretches(fields, group, targets).values())
         return ceil_div(m, widest), widest
     return (ceil_root(m, order),) * order
 
@@ -197,7 +215,7 @@ def parameter_shapes(fields: dict, targets) -> dict[str, tuple[int, ...]]:
 def group_shapes(fields: dict, group: Group, g: int, targets) -> dict[str, tuple[int, ...]]:
     """Those of one group."""
     if fields["order"] == 1:
-        return {f"g{g}_vector": (generated(fields, group.n),)}
+        return {f"g{g}_vector": (generated(fields, group, targets),)}
     found = {}
     for part in parts(fields, group, targets):
         found |= part.names(g, fields["core"])
@@ -294,6 +312,27 @@ def fourier_matrix(seed: int, group: int, m: int, grid: tuple[int, int]) -> np.n
     return with_columns_of(math.sqrt(rows * columns / m), np.stack(made[:m], axis=1))
 
 
+def singular_matrix(fields: dict, group: Group, targets, weights) -> np.ndarray:
+    """Of each target block by block: a column c vec(u_i v_i^T) a direction, c the mean of their singular values."""
+    blocks = []
+    for name, (length, room) in stretches(fields, group, targets).items():
+        weight = np.asarray(weights[name], dtype=np.float64).reshape(len(weights[name]), -1)
+        block = np.zeros((weight.size, room))
+        if len(weight) == 1:
+            block[:, :length] = np.eye(length)
+        else:
+            u, s, vt = np.linalg.svd(weight)
+            for i in range(length):
+                block[:, i] = s[:length].mean() * np.outer(u[:, i], vt[i]).reshape(-1)
+        blocks.append(block)
+    n, m = (sum(block.shape[axis] for block in blocks) for axis in (0, 1))
+    matrix, row, column = np.zeros((n, m)), 0, 0
+    for block in blocks:
+        matrix[row : row + len(block), column : column + block.shape[1]] = block
+        row, column = row + len(block), column + block.shape[1]
+    return matrix
+
+
 @cache
 def projection_matrix(kind: str, seed: int, group: int, m: int, grid: tuple[int, int]) -> np.ndarray:
     """The n x m matrix of F (before the tanh)."""
@@ -340,19 +379,20 @@ def step_factor(fields: dict, group: Group, g: int, targets) -> float:
         rms = math.sqrt(reduce(np.kron, pieces).mean())
     if fields["step"] == "rms":
         return 1 / rms
+    n = generated(fields, group, targets) if fields["projection"] == "singular" else group.n
     count = sum(math.prod(shape) for shape in shapes.values())
-    return math.sqrt(max(1, group.n / count)) ** len(shapes) / rms
+    return math.sqrt(max(1, n / count)) ** len(shapes) / rms
 
 
 # ---------------------------------------------------------------- all of it
 
 
-def deltas(fields: dict, targets, numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{target: dW as an (out, in) matrix}, with NaN wherever nothing was written."""
+def deltas(fields: dict, targets, numbers: dict[str, np.ndarray], weights=None) -> dict[str, np.ndarray]:
+    """{target: dW as an (out, in) matrix}, NaN wherever nothing was written. ``weights``: the base's."""
     fields = resolve(fields)
     out = {name: np.full(rows * columns, np.nan) for name, rows, columns in targets}
     for g, group in enumerate(grouping(fields, targets)):
-        m = generated(fields, group.n)
+        m = generated(fields, group, targets)
         if fields["order"] == 1:
             x = numbers[f"g{g}_vector"]
         else:
@@ -362,7 +402,11 @@ def deltas(fields: dict, targets, numbers: dict[str, np.ndarray]) -> dict[str, n
                 rows, columns = folding(fields, group, targets)
                 whole = whole[:rows, :columns]
             x = whole.reshape(-1)[:m]
-        y = projection_matrix(fields["projection"], fields["seed"], g, m, group.grid) @ x
+        if fields["projection"] == "singular":
+            matrix = singular_matrix(fields, group, targets, weights)
+        else:
+            matrix = projection_matrix(fields["projection"], fields["seed"], g, m, group.grid)
+        y = matrix @ x
         if fields["projection"] == "fastfood_tanh":
             y = np.tanh(y)
         y = y * step_factor(fields, group, g, targets)

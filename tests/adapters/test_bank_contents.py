@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from superlora_diffusion import AdapterBank, SuperLoRAConfig
+from superlora_diffusion.adapters import arrays as arrays_module
 from superlora_diffusion.adapters import bank as bank_module
-from superlora_diffusion.adapters import module
 from superlora_diffusion.adapters import slots as slots_module
 from superlora_diffusion.adapters.host import host_of
 from superlora_diffusion.errors import AdapterError, SuperLoRAError
@@ -153,10 +153,12 @@ def test_stored_arrays_are_read_once_and_stand_beside_drawn_ones(tmp_path, monke
     made, inputs = Banked(tmp_path), inputs_for("mixed")
     made.add("a", "fastfood", seed=1)
     other = Banked(tmp_path / "other")
-    draw = module.draw_arrays
+    draw = arrays_module.draw_arrays
     with monkeypatch.context() as patch:  # another random generator than this machine's
         patch.setattr(
-            module, "draw_arrays", lambda kind, grid, m, seed, group: draw(kind, grid, m, seed + 1, group)
+            arrays_module,
+            "draw_arrays",
+            lambda kind, grid, m, seed, group: draw(kind, grid, m, seed + 1, group),
         )
         folders = [other.add(name, "fastfood", seed=i, store_projection=True) for i, name in enumerate("bc")]
     made.deltas |= other.deltas

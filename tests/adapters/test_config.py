@@ -39,6 +39,8 @@ def test_explicit_fields_win_even_where_they_say_the_default(variant):
         value = {"order": 2, "rank": 4, "fold": "square", "core": "identity", "groups": 3, "splits": 1}.get(
             name, oracle.DEFAULTS[name]
         )
+        if (variant, name) == ("spectral", "groups"):
+            value = "weight"  # runs may not cut across matrices
         config = SuperLoRAConfig(variant=variant, **{name: value})
         assert filled(config) == oracle.resolve({"variant": variant, name: value})
 
@@ -56,6 +58,9 @@ def test_legal_values_that_look_odd():
     assert SuperLoRAConfig(projection="fastfood", ratio=1).ratio == 1
     for projection in ("gather", "fourier"):
         assert SuperLoRAConfig(projection=projection, ratio=1e-9).ratio == 1e-9
+    assert SuperLoRAConfig(variant="spectral", groups="shape", directions=500).directions == 500
+    assert SuperLoRAConfig(variant="spectral", order=2, splits=2, directions=1).splits == 2
+    assert SuperLoRAConfig(projection="gather", directions=8).directions == 8
     assert SuperLoRAConfig(order=1, fold="none").order == 1
     assert SuperLoRAConfig(groups=3, order=2, fold="none", splits=3).splits == 3
     assert SuperLoRAConfig(groups="shape", fold="stack", order=3, core="diagonal", rank=50).rank == 50
@@ -79,11 +84,12 @@ BAD_VALUES = [
     (
         dict(projection="hadamard"),
         "projection",
-        ["none", "shuffle", "fastfood", "fastfood_tanh", "gather", "fourier"],
+        ["none", "shuffle", "fastfood", "fastfood_tanh", "gather", "fourier", "singular"],
     ),
     *((dict(projection="fastfood", ratio=value), "ratio", ["0"]) for value in (0, -0.5, -math.inf)),
     *((dict(projection="fastfood", ratio=value), "ratio", ["1"]) for value in (1.5, math.nan, math.inf)),
     (dict(projection="fastfood", ratio="half"), "ratio", []),
+    *((dict(projection="singular", directions=value), "directions", []) for value in (0, 1.5, "all")),
     *((dict(seed=value), "seed", []) for value in (1.5, "zero")),
     *((dict(scale=value), "scale", []) for value in (0, 0.0, *NOT_FINITE, "big")),
     *((dict(init_std=value), "init_std", []) for value in (0, -1.0, *NOT_FINITE, "small")),
@@ -108,6 +114,11 @@ COMBINATIONS = [
         (fields, ["ratio", "projection", "block_hadamard", "gather", "fourier", "fastfood"])
         for fields in (dict(projection="none", ratio=0.5), dict(projection="shuffle", ratio=0.99))
     ),
+    (dict(variant="spectral", ratio=0.5), ["ratio", "singular", "directions"]),
+    (dict(projection="singular", groups=2), ["groups", "singular", "'weight'", "'layer'", "'shape'"]),
+    (dict(variant="lotr", projection="singular"), ["fold", "singular", "'none'", "'square'"]),
+    (dict(variant="lora", directions=4), ["directions", "'none'", "singular"]),
+    (dict(variant="spectral", projection="gather", directions=9), ["directions", "'gather'", "singular"]),
     (dict(variant="lotr", order=2), ["fold", "order"]),
     (dict(variant="lorta", core="identity", rank=[2, 2, 2]), ["rank", "core"]),
     (dict(variant="lonkr", order=3), ["order", "splits"]),

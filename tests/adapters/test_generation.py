@@ -19,13 +19,21 @@ def attached(spec, fields):
     return attach(tree(spec), SuperLoRAConfig(**fields))
 
 
-def numbers_for(fields, targets, seed=0) -> dict[str, np.ndarray]:
+def weights_of(adapter) -> dict[str, np.ndarray]:
+    """The base's weights by target."""
+    model = adapter._model
+    return {name: model.get_submodule(name).weight.detach().numpy() for name, _, _ in adapter.targets}
+
+
+def numbers_for(fields, targets, seed=0, weights=None) -> dict[str, np.ndarray]:
     """Random numbers whose deltas, before scale and tanh, peak at 2: there the tanh bends."""
     generator = np.random.default_rng(seed)
     shapes = oracle.parameter_shapes(fields, targets)
     numbers = {name: generator.normal(size=shape) for name, shape in shapes.items()}
     kind = fields.get("projection", "none").removesuffix("_tanh")
-    plain = oracle.deltas(fields | {"projection": kind, "scale": 1, "step": "plain"}, targets, numbers)
+    plain = oracle.deltas(
+        fields | {"projection": kind, "scale": 1, "step": "plain"}, targets, numbers, weights
+    )
     peak = max(np.abs(delta).max() for delta in plain.values())
     for name in oracle.zero_tensors(fields, targets):
         numbers[name] *= 2 / peak
@@ -64,9 +72,10 @@ def test_equals_the_slow_twin(label):
     total = oracle.count(fields, targets)
     assert (adapter.num_parameters, count_parameters(adapter.config, targets)) == (total, total)
 
-    numbers = as_float32(numbers_for(fields, targets))
+    weights = weights_of(adapter)
+    numbers = as_float32(numbers_for(fields, targets, weights=weights))
     put(adapter, numbers)
-    expected = oracle.deltas(fields, targets, numbers)
+    expected = oracle.deltas(fields, targets, numbers, weights)
     deltas = adapter.deltas()
     assert list(deltas) == [name for name, _ in spec]
     peak = max(np.abs(delta).max() for delta in expected.values())
@@ -84,7 +93,8 @@ def test_gradients_equal_central_differences_of_the_twin(label):
     spec, fields = COMBINATIONS[label]
     targets = triples(spec)
     adapter = attached(spec, fields)
-    numbers = as_float32(numbers_for(fields, targets, seed=1))
+    weights = weights_of(adapter)
+    numbers = as_float32(numbers_for(fields, targets, seed=1, weights=weights))
     put(adapter, numbers)
     generator = np.random.default_rng(2)
     probe = {name: generator.normal(size=shape) for name, shape in spec}
@@ -92,7 +102,7 @@ def test_gradients_equal_central_differences_of_the_twin(label):
     loss.backward()
 
     def twin(trial):
-        deltas = oracle.deltas(fields, targets, trial)
+        deltas = oracle.deltas(fields, targets, trial, weights)
         return sum((deltas[name] * probe[name].reshape(deltas[name].shape)).sum() for name in deltas)
 
     step, signal = 1e-6, 0.0

@@ -33,6 +33,10 @@ STARTS = [
         dict(order=1, groups=4, projection=projection)
         for projection in ("shuffle", "fastfood", "fastfood_tanh", "gather", "fourier")
     ),
+    *(
+        dict(groups=groups, fold="none", rank=3, core=core, projection="singular", directions=5)
+        for groups, core in [(1, "identity"), ("weight", "diagonal"), ("layer", "full")]
+    ),
     *(dict(variant=variant, step=step) for variant in oracle.VARIANTS for step in ("rms", "gain")),
     dict(
         groups=3, splits=3, split_factor=2, factor_all_splits=True, core="diagonal", step="gain", init_std=0.3

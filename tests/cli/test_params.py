@@ -88,7 +88,9 @@ def test_the_targets_are_summed_up():
     assert "32 of 128 x 128" in text and "10 of 64 x 64" in text
 
 
-@pytest.mark.parametrize("variant", ["dense", "lora", "group_lora", "lokr", "lonkr", "lotr", "lorta"])
+@pytest.mark.parametrize(
+    "variant", ["dense", "lora", "group_lora", "lokr", "lonkr", "lotr", "lorta", "spectral"]
+)
 def test_json_counts_what_is_really_attached(variant, place):
     config = str(place / "mine.yaml")
     overrides = (f"adapter.variant={variant}", "adapter.targets=[to_q,to_k,to_v,to_out.0]")

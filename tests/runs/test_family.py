@@ -28,6 +28,8 @@ def test_a_variant_is_its_own_family_named_or_spelled_out(variant):
         ({"groups": "layer", "fold": "none"}, "group_lora"),
         ({"groups": 4, "projection": "fastfood", "ratio": 0.5}, "group_lora+fastfood"),
         ({"groups": 4, "order": 3, "projection": "fastfood", "ratio": 0.01}, "lorta+fastfood"),
+        ({"order": 2, "fold": "none", "projection": "singular", "directions": 64}, "group_lora+singular"),
+        ({"groups": "weight", "order": 1, "projection": "singular"}, "spectral"),
         ({"groups": "weight", "fold": "none", "projection": "shuffle"}, "lora+shuffle"),
         ({"variant": "lora", "order": 3, "fold": "square"}, "lorta"),
         ({"order": 5, "core": "identity"}, "lorta"),
