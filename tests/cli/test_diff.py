@@ -106,7 +106,7 @@ def test_long_tables_are_shortened(here):
 def test_a_peer_without_its_base(here):
     text = said("runs/lora", "bitfit")
     assert re.search(r"^ *method +superlora +bitfit *$", text, re.M) and "birches-8" in text
-    assert "the updates of a peer are read off its base" in text and "all together" not in text
+    assert "its updates are read off its base" in text and "all together" not in text
 
 
 def test_json_is_all_there_is(here):

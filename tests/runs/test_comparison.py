@@ -70,6 +70,22 @@ def test_the_joint_updates(pair):
     assert len({joint.left, joint.right, joint.left_by_chance}) == 3
 
 
+def test_directions_of_the_base_are_read_off_it(tmp_path):
+    base = tiny_base(tmp_path / "base")
+    one = save_ours(tmp_path / "one", base, 1, variant="spectral", directions=3)
+    two = save_ours(tmp_path / "two", tmp_path / "nowhere", 2, variant="lora", rank=2)
+    joint = compare_adapters(tmp_path / "one", tmp_path / "two").joint
+    a, b = joint_vectors(deltas(one), deltas(two))
+    assert joint.distance == pytest.approx(float((a - b).norm())) and joint.one_norm == pytest.approx(
+        float(a.norm())
+    )
+    (tmp_path / "base").rename(tmp_path / "moved")
+    found = compare_adapters(tmp_path / "one", tmp_path / "two")
+    assert found.joint is None and "its updates are read off its base" in found.problems[0]
+    again = compare_adapters(tmp_path / "one", tmp_path / "two", base=str(tmp_path / "moved")).joint
+    assert again == joint
+
+
 def test_settings_that_differ(pair):
     one, two, *_ = pair
     found = compare_adapters(one, two)

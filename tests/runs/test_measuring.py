@@ -19,6 +19,7 @@ from .adapters import save_ours, save_peer, tiny_base
 SETTINGS = {
     "lora": dict(variant="lora", rank=2),
     "lorta": dict(variant="lorta", rank=3, scale=0.5),
+    "spectral": dict(variant="spectral", directions=3),
     "kernels": dict(targets=["conv1", "to_q"], groups="shape", order=2, rank=2),
 }
 
@@ -61,6 +62,17 @@ def test_without_the_base_the_rest_is_measured(base, tmp_path):
     assert named.ratio == there.ratio and named.problem is None
     save_ours(tmp_path / "silent", None, variant="lora", rank=2)
     assert "does not say which base" in measure_adapter(tmp_path / "silent").problem
+
+
+def test_directions_of_the_base_need_it_or_be_stored(base, tmp_path):
+    adapter = save_ours(tmp_path / "gone", tmp_path / "nowhere", variant="spectral")
+    gone = measure_adapter(tmp_path / "gone")
+    assert gone.targets == () and "nowhere" in gone.problem
+    named = measure_adapter(tmp_path / "gone", str(base))
+    assert named.problem is None and len(named.targets) == len(adapter.targets) and named.norm > 0
+    adapter.save_pretrained(tmp_path / "gone", store_projection=True)
+    stored = measure_adapter(tmp_path / "gone")
+    assert stored.norm == pytest.approx(named.norm, rel=1e-6) and stored.ratio is None
 
 
 def test_a_base_that_was_asked_for_must_be_there(tmp_path):
