@@ -13,7 +13,6 @@ from .formula import Formula, write_formula
 from .naming import Target, as_targets
 from .plan import GroupPlan, plan_alike_groups
 from .space import FAMILIES, Fields, check_families, settings_of
-from .stretches import stretches
 
 _Kinds = list[tuple[GroupPlan, Sequence[int]]]
 
@@ -117,7 +116,7 @@ def _sensible(targets: tuple[Target, ...], families: Sequence[str], chosen_by: F
             count = sum(len(indices) * plan.count for plan, indices in kinds)
             if (count >= weights and family != "dense") or any(_wasteful(plan) for plan, _ in kinds):
                 continue
-            same = _identity(config, kinds, targets)
+            same = _identity(config, kinds)
             if same not in seen:
                 seen.add(same)
                 yield Choice(family, _written(fields), config, count, targets)
@@ -129,11 +128,10 @@ def _wasteful(plan: GroupPlan) -> bool:
     return any(sum(tensor.count for tensor in part.tensors) >= math.prod(part.sides) for part in factored)
 
 
-def _identity(config: SuperLoRAConfig, kinds: _Kinds, targets: tuple[Target, ...]) -> Hashable:
+def _identity(config: SuperLoRAConfig, kinds: _Kinds) -> Hashable:
     """Equal for settings that generate the same updates from the same numbers, however they are written."""
     reordered = config.groups == "shape" and len(kinds) > 1
-    directions = config.projection == "singular" and stretches(targets, config.directions)
-    return reordered, config.projection, directions, tuple((plan, tuple(indices)) for plan, indices in kinds)
+    return reordered, config.projection, tuple((plan, tuple(indices)) for plan, indices in kinds)
 
 
 def _written(fields: Fields) -> Fields:

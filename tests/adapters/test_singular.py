@@ -267,14 +267,15 @@ def test_stored_directions_that_were_changed_are_refused(tmp_path):
     assert "singular directions stored in" in refuses(base, tmp_path)
 
 
-def test_a_bank_keeps_stored_and_own_directions_apart(tmp_path):
+@pytest.mark.parametrize("order", [("plain", "foreign"), ("foreign", "plain")])
+def test_a_bank_keeps_stored_and_own_directions_apart(order, tmp_path):
     base, _, adapter = saved(tmp_path / "plain", "mixed", "singular")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         foreign = load_adapter(another_base(base), tmp_path / "plain")
         foreign.save_pretrained(tmp_path / "foreign", store_projection=True)
         bank = AdapterBank(copy.deepcopy(base))
-        for name in ("plain", "foreign"):
+        for name in order:
             bank.add(name, tmp_path / name)
     for name, wanted in (("plain", adapter), ("foreign", foreign), ("plain", adapter)):
         bank.use(name)
