@@ -24,10 +24,16 @@ def main() -> None:
     parser.add_argument("out")
     options = parser.parse_args()
     left, right = (Image.open(path).convert("RGB") for path in (options.left, options.right))
+    sheet = beside(left, right)
+    write_atomically(options.out, lambda partial: sheet.save(partial, format="PNG", optimize=True))
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Both on white, a gap between them, their upper edges level."""
     sheet = Image.new("RGB", (left.width + _GAP + right.width, max(left.height, right.height)), "white")
     sheet.paste(left, (0, 0))
     sheet.paste(right, (left.width + _GAP, 0))
-    write_atomically(options.out, lambda partial: sheet.save(partial, format="PNG", optimize=True))
+    return sheet
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def _draw_points(axes: Axes, points: Sequence[Point], front: Sequence[Point], li
         x, y = axes.transData.transform((point.parameters, point.score))
         taken.append(Bbox.from_bounds(x - 12, y - 12, 24, 24))
     for point in labelled:
-        box = _place_label(axes, point, taken, must=len(points) <= _MANY)
+        box = place_label(axes, point, taken, must=len(points) <= _MANY)
         taken += [] if box is None else [box]
 
 
@@ -265,7 +265,7 @@ def _lighter(colour: str) -> tuple[float, float, float]:
     return tuple(0.5 + int(colour[i : i + 2], 16) / 510 for i in (1, 3, 5))
 
 
-def _place_label(axes: Axes, point: Point, taken: list[Bbox], must: bool) -> Bbox | None:
+def place_label(axes: Axes, point: Point, taken: list[Bbox], must: bool) -> Bbox | None:
     """Write the name beside its point where nothing stands yet; if all is full, at the first place or not at all."""
     label = axes.annotate(
         f"{point.name}\n{point.parameters:,}",

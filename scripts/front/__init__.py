@@ -1,0 +1,1 @@
+"""Parts of make_front.py: what is gathered, compared, written and drawn."""
