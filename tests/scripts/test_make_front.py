@@ -15,7 +15,22 @@ from PIL import Image
 from superlora_diffusion.errors import DataError, RunError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COLUMNS = "setting,family,target,parameters,seed,lr,steps,val_loss,is_distance,fid,kid,accuracy".split(",")
+COLUMNS = [
+    *[
+        "setting",
+        "family",
+        "target",
+        "parameters",
+        "seed",
+        "lr",
+        "steps",
+        "val_loss",
+        "is_distance",
+        "fid",
+        "kid",
+        "accuracy",
+    ]
+]
 METHODS = {
     "lora-r1": {"adapter.variant": "lora", "adapter.rank": 1},
     "lora-r8": {"adapter.variant": "lora", "adapter.rank": 8},
@@ -119,7 +134,7 @@ def test_the_same_run_twice_is_one_unless_numbers_differ(gather, tmp_path):
     ]  # fmt: skip
     c = write_sweep(tmp_path / "c", [line("lora-r1", fid=11.0)])
     with pytest.raises(
-        RunError, match="lora-r1 seed 0 stands in a and c with other numbers: fid 10.0 and 11.0"
+        RunError, match=r"lora-r1 seed 0 stands in a and c with other numbers: fid 10.0 and 11.0"
     ):
         gather.gather([a, c])
 
@@ -128,7 +143,7 @@ def test_one_name_for_two_settings_is_refused(gather, tmp_path):
     a = write_sweep(tmp_path / "a", [line("lora-r1")])
     other = {"lora-r1": {**METHODS["lora-r1"], "adapter.targets": ["to_k", "to_v"]}}
     b = write_sweep(tmp_path / "b", [line("lora-r1", seed=1)], methods=other)
-    with pytest.raises(RunError, match="a: lora-r1 seed 0 and b: lora-r1 seed 1: adapter.targets differ"):
+    with pytest.raises(RunError, match=r"a: lora-r1 seed 0 and b: lora-r1 seed 1: adapter.targets differ"):
         gather.gather([a, b])
 
 
@@ -145,12 +160,12 @@ def test_other_protocols_are_refused(gather, tmp_path, key, value):
 
 def test_other_steps_are_refused_and_a_target_can_be_picked(gather, tmp_path):
     a = write_sweep(tmp_path / "a", [line("lora-r1")])
-    with pytest.raises(RunError, match="train.steps is 300 in a: .* and 400 in b"):
+    with pytest.raises(RunError, match=r"train.steps is 300 in a: .* and 400 in b"):
         gather.gather([a, write_sweep(tmp_path / "b", [line("lora-r8", steps=400)])])
     usps = write_sweep(
         tmp_path / "c", [line("lora-r8", target="digits", steps=500)], **{"data.name": "digits"}
     )
-    with pytest.raises(RunError, match="several targets: mnist-mini, digits. Pick one with --target"):
+    with pytest.raises(RunError, match=r"several targets: mnist-mini, digits. Pick one with --target"):
         gather.gather([a, usps])
     assert [run.values["setting"] for run in gather.gather([a, usps], "digits").runs] == ["lora-r8"]
     with pytest.raises(RunError, match="got --target mnist; the sweeps have mnist-mini, digits"):
@@ -219,7 +234,7 @@ def test_other_real_images_under_one_name_are_refused(gather, tmp_path):
     for folder, real in zip(folders, ("r1", "r2"), strict=True):
         own = record(name=f"lora-r{folder.name}-seed0", parameters=9, fid=10.0, settings={"real": real})
         write_scores(folder / "cells" / f"lora-r{folder.name}-seed0", [own])
-    with pytest.raises(RunError, match="real images is r1 in 1: .* and r2 in 8"):
+    with pytest.raises(RunError, match=r"real images is r1 in 1: .* and r2 in 8"):
         gather.gather(folders)
 
 
