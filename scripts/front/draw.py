@@ -60,7 +60,7 @@ def save_front(
 
 
 def _prepare(axes: Axes, settings: Sequence[Setting], measure: str, base: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     # The base is told in words: its line would squeeze all settings into a strip.
     told = f"; base {base:.4g}" if known_number(base) else ""
@@ -68,8 +68,9 @@ def _prepare(axes: Axes, settings: Sequence[Setting], measure: str, base: float 
     known = [one.means[measure] for one in settings if known_number(one.means.get(measure))]
     if known and min(known) > 0:  # a logarithm shows ratios; a distance of 0 has none
         axes.set_yscale("log")
-        for place in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            place(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=50))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     counts = [one.parameters for one in settings if one.parameters > 0]
     axes.set_xlim(min(counts) / 3, max(counts) * 4)
     axes.grid(alpha=0.2, which="both")
