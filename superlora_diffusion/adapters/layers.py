@@ -109,9 +109,16 @@ class AdaptedEmbedding(nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:
         weight, pairs = adapted_weight(self, input.numel())
         output = self._look_up(input, weight)
-        for left, right in pairs:  # rows of L R^T
-            output = output + F.linear(self._look_up(input, left.to(weight.dtype)), right.to(weight.dtype))
+        for left, right in pairs:
+            output = output + self._rows_of_product(input, left.to(weight.dtype), right.to(weight.dtype))
         return output
+
+    def _rows_of_product(self, input: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Rows of L R^T."""
+        if self.padding_idx is None and not self.scale_grad_by_freq:
+            return F.linear(self._look_up(input, left), right)
+        # Both change the gradient of the table as a whole, which R must see, too.
+        return self._look_up(input, left @ right.t())
 
     def _look_up(self, input: Tensor, table: Tensor) -> Tensor:
         # Never sparse: the gradient goes into what generates the update.

@@ -96,6 +96,16 @@ def as_targets(triples: Iterable[Sequence]) -> tuple[Target, ...]:
     return tuple(Target(*triple) for triple in triples)
 
 
+def count_in_words(targets: int, vectors: int) -> str:
+    """``20 matrices``, or ``20 matrices and 3 vectors``, of so many targets with so many vectors among them."""
+    matrices = targets - vectors
+    kinds = [
+        (matrices, "matrix" if matrices == 1 else "matrices"),
+        (vectors, "vector" + "s" * (vectors != 1)),
+    ]
+    return " and ".join(f"{count:,} {word}" for count, word in kinds if count)
+
+
 def ends_in(name: str, plain: str) -> bool:
     """Whether ``plain``, letter by letter, is the whole of a dotted name or its last whole components."""
     return name == plain or name.endswith(f".{plain}")

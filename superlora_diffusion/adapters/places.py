@@ -34,6 +34,17 @@ def full_name(name: str) -> str:
     return f"{layer}.{parameter}" if layer else parameter
 
 
+def target_named(parameter: str, dims: int) -> str:
+    """What a target is called whose parameter, of so many dimensions, has this full name; undoes :func:`full_name`.
+
+    A name that is no layer's weight or bias comes back as it is.
+    """
+    layer, _, own = parameter.rpartition(".")
+    if not layer or own not in (WEIGHT, BIAS):
+        return parameter
+    return layer if own == WEIGHT and dims > 1 else f"{layer}{COLON}{own}"
+
+
 def sizes_of(name: str, shape: Sequence[int]) -> tuple[int, int]:
     """(out_features, in_features) of a target whose parameter has this shape; (1, n) of a vector."""
     return (1, math.prod(shape)) if is_vector(name) else (shape[0], math.prod(shape[1:]))

@@ -66,7 +66,7 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     share = ""
     if found.targets is not None:
         targets, patterns = found.targets, ", ".join(found.targets.patterns)
-        yield "targets", f"{patterns}: {targets.count:,} matrices, N = {targets.weights:,} weights"
+        yield "targets", f"{patterns}: {targets.counted}, N = {targets.weights:,} weights"
         share = f", {100 * found.parameters / targets.weights:.3g} % of N"
     yield "parameters", f"{found.parameters:,} numbers train{share}"
     yield "on disk", ", ".join(f"{size:,} bytes of {name}" for name, size in found.files.items())
@@ -126,7 +126,7 @@ def plain_value(value: Any) -> str:
 
 def _print_routes(console: Console, targets: TargetRoutes) -> None:
     console.print(Text(f"How updates reach their layers ({_ASKED_FOR[targets.route]}):"))
-    columns = [("matrices", "right"), ("out x in", "left"), ("rank", "right")]
+    columns = [("targets", "right"), ("out x in", "left"), ("rank", "right")]
     table = plain_table(*columns, ("in training", "left"), ("in inference", "left"))
     for row in targets.shapes:
         rank = "" if row.rank is None else f"{row.rank:,}"
@@ -142,10 +142,9 @@ def _notes(targets: TargetRoutes) -> Iterator[str]:
         yield _TOKEN
         yield _CACHED
     elif all(row.rank is None for row in targets.shapes):
-        if targets.convolutions:
-            yield (
-                f"{targets.convolutions:,} of the targets are convolutions: with one among them all is added "
-                "to the weights."
-            )
-        else:
+        others = {"convolutions": targets.convolutions, "vectors": targets.vectors}
+        for kind, count in others.items():
+            if count:
+                yield f"{count:,} of the targets are {kind}: with one among them all is added to the weights."
+        if not any(others.values()):
             yield "These updates are not of low rank matrix by matrix, so that they have no small products."

@@ -126,9 +126,7 @@ def plain_table(*columns: tuple[str, str]) -> Table:
 
 def _print_targets(console: Console, found: TargetList) -> None:
     shapes = [f"{count} of {rows} x {columns}" for (rows, columns), count in found.shapes.items()]
-    print_indented(
-        console, f"{', '.join(found.patterns)}: {len(found.targets)} matrices, N = {found.weights:,} weights"
-    )
+    print_indented(console, f"{', '.join(found.patterns)}: {found.counted}, N = {found.weights:,} weights")
     print_indented(console, ", ".join(shapes), "dim")
 
 

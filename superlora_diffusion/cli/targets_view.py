@@ -65,18 +65,18 @@ def _print_table(console: Console, table: Table) -> None:
 
 
 def _patterns_table(found: TargetList) -> Table:
-    table = plain_table(("pattern", "left"), ("matrices", "right"), ("weights", "right"))
+    table = plain_table(("pattern", "left"), ("targets", "right"), ("weights", "right"))
     rows = [(pattern, *numbers) for pattern, *numbers in found.taken]
     rows += [(f"exclude {pattern}", *numbers) for pattern, *numbers in found.excluded]
-    for label, matrices, weights in rows:
-        table.add_row(Text(label), Text(f"{matrices:,}"), Text(f"{weights:,}"))
+    for label, targets, weights in rows:
+        table.add_row(Text(label), Text(f"{targets:,}"), Text(f"{weights:,}"))
     total = ("all targets", f"{len(found.targets):,}", f"{found.weights:,}")
     table.add_row(*(Text(cell, "bold") for cell in total))
     return table
 
 
 def _shapes_table(found: TargetList) -> Table:
-    table = plain_table(("matrices", "right"), ("out x in", "left"))
+    table = plain_table(("targets", "right"), ("out x in", "left"))
     for (rows, columns), count in found.shapes.items():
         table.add_row(Text(f"{count:,}"), Text(f"{rows:,} x {columns:,}"))
     return table

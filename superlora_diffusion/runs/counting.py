@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.formula import Formula, write_formula
-from ..adapters.naming import Target
+from ..adapters.naming import Target, count_in_words
+from ..adapters.places import is_vector
 from ..adapters.targets import adaptable_places, choose_targets, describe
 from ..models.config import BaseSettings
 from ..models.shapes import network_on_meta
@@ -22,6 +23,7 @@ class PatternCount(NamedTuple):
 
     pattern: str
     matrices: int
+    """How many targets, vectors among them."""
     weights: int
 
 
@@ -46,8 +48,13 @@ class TargetList:
         return sum(target.size for target in self.targets)
 
     @property
+    def counted(self) -> str:
+        """How many they are, in words."""
+        return count_in_words(len(self.targets), sum(is_vector(target.name) for target in self.targets))
+
+    @property
     def shapes(self) -> dict[tuple[int, int], int]:
-        """How many matrices of each (out, in), the most frequent first."""
+        """How many targets of each (out, in), the most frequent first."""
         return dict(Counter((rows, columns) for _, rows, columns in self.targets).most_common())
 
     def as_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..adapters.config import SuperLoRAConfig
 from ..adapters.low_rank import LowRank, find_low_rank, products_threshold
-from ..adapters.naming import Target
+from ..adapters.naming import Target, count_in_words
 from ..adapters.places import is_vector, sizes_of
 from ..adapters.plan import make_plan
 from ..adapters.reading import CONFIG, FILES, WEIGHTS, read_adapter_config
@@ -83,8 +83,14 @@ class TargetRoutes:
     weights: int
     """N."""
     convolutions: int
+    vectors: int
     shapes: tuple[ShapeRoutes, ...]
     """The most frequent first."""
+
+    @property
+    def counted(self) -> str:
+        """How many they are, in words."""
+        return count_in_words(self.count, self.vectors)
 
     @property
     def depends_on_cost(self) -> bool:
@@ -99,6 +105,7 @@ class TargetRoutes:
             "count": self.count,
             "weights": self.weights,
             "convolutions": self.convolutions,
+            "vectors": self.vectors,
             "shapes": [row.as_dict() for row in self.shapes],
         }
 
@@ -225,6 +232,7 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
         count=len(targets),
         weights=sum(target.size for target in targets),
         convolutions=sum(len(shape) > 2 for shape in shapes),
+        vectors=sum(is_vector(target.name) for target in targets),
         shapes=tuple(_shape_routes(targets, low_rank, config.route)),
     )
     return {

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..adapters.arrays import follow_from_base
 from ..adapters.deltas import iterate_deltas
 from ..adapters.measures import as_matrix
-from ..adapters.places import parameter_of
+from ..adapters.places import parameter_of, target_named
 from ..adapters.reading import read_adapter_config
 from ..adapters.storage import read_stored
 from ..errors import SuperLoRAError
@@ -98,6 +98,9 @@ def _of_peer(source: Source) -> Updates:
     order = {name: place for place, name in enumerate(peer.before.parameters)}
     last = len(order)
     names = sorted(deltas, key=lambda name: order.get(name, order.get(f"{name}.weight", last)))
-    norms = {name: float(as_matrix(weight).norm()) for name, weight in weights.items()}
+    # Called as targets of ours are, so that diff finds the two updates of one parameter.
+    ours = {name: target_named(name, deltas[name].dim()) for name in names}
+    norms = {ours[name]: float(as_matrix(weight).norm()) for name, weight in weights.items()}
     patterns = tuple(peer.settings.get("targets", ()))
-    return Updates(names, deltas.items(), patterns, norms, source.base.name, None, left_out)
+    found = [(ours[name], deltas[name]) for name in names]
+    return Updates([*ours.values()], found, patterns, norms, source.base.name, None, left_out)

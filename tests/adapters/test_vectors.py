@@ -12,6 +12,7 @@ from superlora_diffusion import SuperLoRAConfig, attach, find_targets, load_adap
 from superlora_diffusion.adapters.grouping import make_grouping
 from superlora_diffusion.adapters.host import host_of
 from superlora_diffusion.adapters.naming import ending_of, layer_name
+from superlora_diffusion.adapters.places import full_name, split_name, target_named
 from superlora_diffusion.adapters.storage import base_weights
 from superlora_diffusion.errors import AdapterError, ConfigError
 
@@ -90,6 +91,25 @@ def test_sizes():
     ]
     model = nn.ModuleDict({"norm": nn.LayerNorm((2, 3))})
     assert tuple(find_targets(model, SuperLoRAConfig(targets="norm"))[0]) == ("norm:weight", 1, 6)
+
+
+def test_a_target_and_its_parameter_name_each_other():
+    model = kinds_net()
+    found = find_targets(model, SuperLoRAConfig(targets=["**", "classes", "**:*"]))
+    assert len(found) == 17
+    full = {target.name: full_name(target.name) for target in found}
+    assert full["head"] == "head.weight" and full["head:bias"] == "head.bias"
+    assert full["norm_out:weight"] == "norm_out.weight"
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    assert set(full.values()) == set(shapes)
+    assert {target_named(name, len(shape)): name for name, shape in shapes.items()} == full
+    assert split_name("a:b") == ("a:b", "weight") and split_name("a:b:bias") == ("a:b", "bias")
+    assert [full_name(name) for name in ("", ":bias")] == ["weight", "bias"], "of a network that is one layer"
+    assert [target_named(name, 2) for name in ("weight", "pos_embed", "a.gamma")] == [
+        "weight",
+        "pos_embed",
+        "a.gamma",
+    ]
 
 
 def test_exclusions():
@@ -232,6 +252,68 @@ def test_rows_of_an_embedding_either_way(route):
         torch.testing.assert_close(
             parameter.grad, torch.autograd.grad(pulled, parameter, retain_graph=True)[0]
         )
+
+
+class OneLayer(nn.Module):
+    """A network of one layer that is called ``it``."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.it = layer
+
+    def forward(self, x):
+        return self.it(x)
+
+
+def same_gradients(base, model, adapter, x):
+    """Answers and the adapter's gradients against those of a plain network, pulled back through deltas()."""
+    deltas = adapter.deltas()
+    plain = with_deltas(base, deltas)
+    result, expected = model(x), plain(x)
+    torch.testing.assert_close(result, expected)
+    factors = torch.linspace(-1, 2, result.numel()).view(result.shape)
+    (result * factors).sum().backward()
+    (expected * factors).sum().backward()
+    pulled = sum((delta * parameter_named(plain, name).grad).sum() for name, delta in deltas.items())
+    parameters = list(adapter.parameters())
+    for parameter, wanted in zip(parameters, torch.autograd.grad(pulled, parameters), strict=True):
+        assert wanted.any()
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GroupNorm(3, 6, eps=0.3),
+        nn.LayerNorm(6, eps=0.3),
+        nn.LayerNorm((2, 6), eps=0.3),
+        nn.Conv2d(6, 4, 1),
+        nn.Linear(6, 4),
+    ],
+    ids=["groups", "layer", "layer-of-two", "convolution", "linear"],
+)
+@pytest.mark.parametrize("parameter", ["weight", "bias", "*"])
+def test_a_layer_computes_with_all_that_it_was_made_with(layer, parameter):
+    base = OneLayer(copy.deepcopy(layer))
+    model = copy.deepcopy(base)
+    adapter = attach(model, SuperLoRAConfig(targets=f"it:{parameter}", groups="weight", order=1))
+    fill(adapter)
+    sizes = (2, 6, 2, 3) if type(layer) in (nn.GroupNorm, nn.Conv2d) else (2, 2, 6)
+    same_gradients(base, model, adapter, torch.randn(sizes, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("route", ["weight", "products"])
+@pytest.mark.parametrize(
+    "options",
+    [{"padding_idx": 4}, {"padding_idx": 0}, {"scale_grad_by_freq": True}],
+    ids=["padding", "padding-0", "frequency"],
+)
+def test_an_embedding_changes_gradients_as_its_own_class_does(options, route):
+    base = OneLayer(nn.Embedding(5, 6, **options))
+    model = copy.deepcopy(base)
+    adapter = attach(model, SuperLoRAConfig(targets="it", variant="lora", rank=2, route=route))
+    fill(adapter)
+    same_gradients(base, model, adapter, torch.tensor([[1, 4, 1], [2, 0, 4]]))
 
 
 def test_a_base_without_the_parameter_is_refused(tmp_path):

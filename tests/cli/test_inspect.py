@@ -46,6 +46,7 @@ def place(tmp_path_factory):
     save(folder / "products", variant="lora", route="products", scale=1.0)
     save(folder / "weight", variant="lora", route="weight")
     save(folder / "gain", variant="lora", rank=2, step="gain")
+    save(folder / "vectors", targets=["to_q:*"], variant="lora", rank=2)
     save(folder / "kernels", targets=["conv1"], groups="weight", fold="none")
     attach_peer(make_base().network, "bitfit", None, 0).save(folder / "bitfit", CARD)
     return folder
@@ -90,6 +91,9 @@ def test_routes_that_no_cost_decides(here):
     )
     assert "batch x positions" not in text and "not of low rank" not in text
     assert "These updates are not of low rank matrix by matrix" in said("lorta")
+    text = said("vectors")
+    assert "4 matrices and 4 vectors, N =" in text and "4 of the targets are vectors" in text
+    assert "not of low rank" not in text
     count = inspect_adapter("kernels").targets.count
     assert count > 1 and f"{count} of the targets are convolutions" in said("kernels")
 

@@ -142,7 +142,7 @@ def test_json_has_all(here):
 
 def test_a_peer_is_measured_on_its_base(here):
     text = said("bitfit", "--measure", "--all")
-    assert "mid_block.attentions.0.to_q.bias" in text and "left out" not in text
+    assert "mid_block.attentions.0.to_q:bias" in text and "left out" not in text
     text = said("difffit", "--measure")
     assert re.search(r"left out: \S+gamma, \.\.\. \(\d+\): it is new beside", text), text
 

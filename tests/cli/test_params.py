@@ -88,6 +88,11 @@ def test_the_targets_are_summed_up():
     assert "32 of 128 x 128" in text and "10 of 64 x 64" in text
 
 
+def test_vectors_among_the_targets_are_counted_apart():
+    text = said("--config", "demo", "--model", "paper/base-svhn", "adapter.targets=[conv_in,conv_out:*]")
+    assert "conv_in, conv_out:*: 2 matrices and 1 vector, N =" in text
+
+
 @pytest.mark.parametrize(
     "variant", ["dense", "lora", "group_lora", "lokr", "lonkr", "lotr", "lorta", "spectral"]
 )

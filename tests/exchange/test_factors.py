@@ -56,6 +56,23 @@ def test_low_rank_settings_are_stored_exactly_with_their_scale(config, targets):
         assert found[name].weights().down.shape[1:] == delta.shape[1:]
 
 
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("norm:bias", "norm:bias is a bias of a GroupNorm"),
+        ("norm", "norm:weight is a weight of a GroupNorm"),
+        ("wide:bias", "wide:bias is a bias of a Linear"),
+        ("table", "table is a weight of a Embedding"),
+    ],
+)
+def test_what_no_lora_format_holds_is_refused(target, says):
+    net = small_net()
+    net.norm, net.table = nn.GroupNorm(2, 6), nn.Embedding(5, 6)
+    adapter = attach(net, SuperLoRAConfig(targets=["wide", target], groups=1, order=1))
+    with pytest.raises(AdapterError, match=f"^{says}; .* Use format merged"):
+        factor_adapter(adapter)
+
+
 def test_the_numbers_of_lora_itself_are_kept_to_the_bit():
     adapter, found = factored(variant="lora", rank=3)
     assert torch.equal(found["wide"].pair.up, adapter.tensors()["g0_k1_a1"])

@@ -194,6 +194,28 @@ def test_a_peer_without_its_base_leaves_the_rest(tmp_path):
     assert named.problems == () and len(named.only_one) == 8 and len(named.only_two) > 8
 
 
+def test_parameters_of_the_base_that_both_train_are_compared(tmp_path):
+    base, place = tiny_base(tmp_path / "base"), "mid_block.attentions.0"
+    ours = save_ours(
+        tmp_path / "ours", None, 1, targets=["to_q", f"{place}.group_norm", "conv_out:bias"], order=1
+    )
+    settings = PeftSettings(tuner="lora", options={"r": 3, "bias": "all"})
+    for folder, method, chosen in (("biases", "bitfit", None), ("both", "peft", settings)):
+        peer = save_peer(tmp_path / folder, method, chosen, base)
+        found = compare_adapters(tmp_path / "ours", tmp_path / folder)
+        compared = {target.name: target for target in found.targets}
+        vectors = {name for name in compared if ":" in name}
+        assert vectors and vectors <= {f"{place}.group_norm:bias", "conv_out:bias"}, vectors
+        assert f"{place}.group_norm:weight" in found.only_one
+        assert (f"{place}.to_q" in compared) == (folder == "both")
+        before = make_base().network
+        for name in vectors:
+            full = name.replace(":", ".")
+            theirs = (peer.parameters[full] - before.get_parameter(full)).detach()
+            expected = compare(deltas(ours)[name], theirs.double())
+            assert compared[name].closeness.cosine == pytest.approx(expected.cosine, abs=1e-5)
+
+
 def test_another_base_is_told(pair, tmp_path):
     one, two, *_ = pair
     file = two / "adapter_config.json"

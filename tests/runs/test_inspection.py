@@ -155,6 +155,17 @@ def test_convolutions_are_counted_as_matrices(tmp_path):
     assert not found.depends_on_cost and [row.count for row in found.shapes] == [2, 1]
 
 
+@pytest.mark.parametrize("pattern", ["to_q:bias", "to_v:*"])
+def test_vectors_are_counted_apart(pattern, tmp_path):
+    saved(tmp_path, variant="lora", rank=2, targets=[pattern])
+    found = inspect_adapter(tmp_path).targets
+    matrices = found.count - found.vectors
+    assert found.vectors > 1 and matrices == (found.vectors if pattern == "to_v:*" else 0)
+    both = f"{matrices} matrices and {found.vectors} vectors"
+    assert found.counted == (both if matrices else f"{found.vectors} vectors")
+    assert found.as_dict()["vectors"] == found.vectors and not found.depends_on_cost
+
+
 @pytest.mark.parametrize(("setting", "depends"), [("lora", True), ("weight", False), ("products", False)])
 def test_cost_decides_for_auto_alone(setting, depends, tmp_path):
     saved(tmp_path, **SETTINGS[setting])

@@ -132,11 +132,12 @@ def test_a_library_of_others_is_measured_on_its_base(base, tmp_path):
 def test_parameters_of_the_base_are_measured_too(base, tmp_path):
     peer = save_peer(tmp_path, "bitfit", None, base)
     found = measure_adapter(tmp_path)
-    assert [target.name for target in found.targets] == list(peer.parameters)
+    full = {target.name: target.name.replace(":", ".") for target in found.targets}
+    assert list(full.values()) == list(peer.parameters) and "conv_out:bias" in full
     assert {target.kind for target in found.targets} == {"bias"}
     before = dict(make_base().network.named_parameters())
     for target in found.targets:
-        delta = (peer.parameters[target.name] - before[target.name]).detach()
+        delta = (peer.parameters[full[target.name]] - before[full[target.name]]).detach()
         assert target.size.norm == pytest.approx(float(delta.norm()), rel=1e-5) and target.size.rank == 1
 
 
