@@ -106,8 +106,8 @@ def test_scale_and_silence_are_told(here):
 
 
 def test_factors_of_steps_are_told(here):
-    assert inspect_adapter("gain").step_factors == (2, 2)  # each 256 weights by 64 numbers
-    assert re.search(r"^  step factor +2 \(of step gain", said("gain"), re.M)
+    assert inspect_adapter("gain").step_factors == (4, 4)  # kappa = sqrt(256 / 64), of two tensors
+    assert re.search(r"^  step factor +4 \(of step gain", said("gain"), re.M)
     assert "step factor" not in said("runs/demo") and inspect_adapter("bitfit").step_factors is None
 
 
