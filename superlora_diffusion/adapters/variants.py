@@ -34,5 +34,6 @@ LEARNING_RATES: dict[str, float] = {
 
 DEFAULT_LEARNING_RATE = 2e-2
 
-# Under these steps a rate means the same for every setting. Not measured yet.
-ONE_RATE: dict[str, float] = {"rms": 1e-2, "gain": 1e-2}
+# Under these steps one rate is for all settings (docs/results.md): gain's is within 1 % of each setting's own best
+# loss, on a coarse grid; rms's is the least bad of its rates, and the smallest settings lose a fifth by it.
+ONE_RATE: dict[str, float] = {"rms": 3e-2, "gain": 1e-2}
