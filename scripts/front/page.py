@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from superlora_diffusion.files import csv_text
 from superlora_diffusion.sweeps.results import COLUMNS
 
 from .gather import Gathered, protocol_of
@@ -36,11 +35,7 @@ RANKS = tuple(f"lora-r{rank}" for rank in (1, 2, 4, 8, 16))
 
 def as_csv(gathered: Gathered) -> str:
     """A row a run; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(run.values for run in gathered.runs)
-    return text.getvalue()
+    return csv_text(COLUMNS, (run.values for run in gathered.runs))
 
 
 def as_markdown(gathered: Gathered, settings: Sequence[Setting], base: Mapping[str, float | None]) -> str:

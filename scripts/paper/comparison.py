@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
+from superlora_diffusion.files import csv_text
 from superlora_diffusion.sweeps.results import Row
 from superlora_diffusion.sweeps.table import summarise
 
@@ -61,11 +60,7 @@ def _compared(line: Line, row: Row) -> dict[str, Any]:
 
 def as_csv(compared: Sequence[dict[str, Any]]) -> str:
     """The comparison as CSV; what is not known is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(compared)
-    return text.getvalue()
+    return csv_text(COLUMNS, compared)
 
 
 def scores_text(compared: Sequence[dict[str, Any]]) -> str:

@@ -18,7 +18,9 @@ stored only where that is asked for. The signs of U and V are arbitrary, but tho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,49 +59,59 @@ def derive(weights: Sequence[Tensor], directions: int) -> dict[str, Tensor]:
 def singular(x: Tensor, **arrays: Tensor) -> Tensor:
     """The whole map at once: (m,) -> (n,); the readable twin of :func:`spread`, differentiable."""
     pieces = []
-    for numbers, (left, right) in _pairs(x.shape[0], arrays):
-        mine = x[numbers]
-        pieces.append(mine if right is None else ((left * mine) @ right).reshape(-1))
+    for place in _places(x.shape[0], arrays):
+        mine = x[place.numbers]
+        pieces.append(mine if place.right is None else ((place.left * mine) @ place.right).reshape(-1))
     return torch.cat(pieces)
 
 
 def spread(x: Tensor, out: Tensor, **arrays: Tensor) -> None:
     """Write y = F(x) (n,)."""
-    start = 0
-    for numbers, (left, right) in _pairs(x.shape[0], arrays):
-        rows, columns = (1, left.shape[0]) if right is None else (left.shape[0], right.shape[1])
-        place = out[start : start + rows * columns]
-        if right is None:
-            place.copy_(x[numbers])
+    for place in _places(x.shape[0], arrays):
+        weights = out[place.weights].view(place.shape)
+        if place.right is None:
+            weights.copy_(x[place.numbers])
         else:
-            torch.mm(left * x[numbers], right, out=place.view(rows, columns))
-        start += rows * columns
+            torch.mm(place.left * x[place.numbers], place.right, out=weights)
 
 
 def pull_back(grad: Tensor, m: int, **arrays: Tensor) -> Tensor:
     """The transpose: gradient of y (n,) to gradient of x (m,): c u_i^T G v_i of each direction."""
-    gradient, start = grad.new_zeros(m), 0
-    for numbers, (left, right) in _pairs(m, arrays):
-        rows, columns = (1, left.shape[0]) if right is None else (left.shape[0], right.shape[1])
-        part = grad[start : start + rows * columns]
-        if right is None:
-            gradient[numbers] = part
-        else:
-            gradient[numbers] = ((left.t() @ part.view(rows, columns)) * right).sum(1)
-        start += rows * columns
+    gradient = grad.new_zeros(m)
+    for place in _places(m, arrays):
+        part = grad[place.weights].view(place.shape)
+        if place.right is not None:
+            part = ((place.left.t() @ part) * place.right).sum(1)
+        gradient[place.numbers] = part
     return gradient
 
 
-def _pairs(m: int, arrays: dict[str, Tensor]) -> Iterator[tuple[slice, tuple[Tensor, Tensor | None]]]:
-    """Of each target in order: where its numbers lie among the m, and (left, right); (entries, None) of a vector."""
+class _Place(NamedTuple):
+    """One target of a group."""
+
+    numbers: slice
+    """Where its own lie among the m."""
+    weights: slice
+    """Where they go among the n."""
+    shape: tuple[int, ...]
+    """(out, in); (n,) of a vector."""
+    left: Tensor
+    right: Tensor | None
+    """None of a vector."""
+
+
+def _places(m: int, arrays: dict[str, Tensor]) -> Iterator[_Place]:
+    """The targets in order."""
     targets = _targets(arrays)
     lengths = [left.shape[0] if right is None else right.shape[0] for left, right in targets]
     longest = max(lengths)
     is_aligned = m == len(lengths) * longest  # also where all have one length
-    start = 0
-    for length, target in zip(lengths, targets, strict=True):
-        yield slice(start, start + length), target
-        start += longest if is_aligned else length
+    number = weight = 0
+    for length, (left, right) in zip(lengths, targets, strict=True):
+        shape = (length,) if right is None else (left.shape[0], right.shape[1])
+        end = weight + math.prod(shape)
+        yield _Place(slice(number, number + length), slice(weight, end), shape, left, right)
+        number, weight = number + (longest if is_aligned else length), end
 
 
 def _targets(arrays: dict[str, Tensor]) -> list[tuple[Tensor, Tensor | None]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..data.buckets import load_buckets
 from ..data.config import DataConfig
 from ..data.loading import load_image_set
@@ -54,3 +56,8 @@ def load_for_classifier(classifier: Classifier, data: DataConfig, split: Split) 
     images = load_image_set(data, split)
     size, names = min(classifier.size, max(images.images.shape[1:3])), classifier.class_names
     return prepare(images, size, classifier.channels, len(names), data.class_map, base_class_names=names)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """uint8 to float in [-1, 1]."""
+    return images.float() / 127.5 - 1

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.records import ImageSet
 from .classifier import Classifier
+from .images import to_unit_range
 
 CHUNK = 128
 """Images at once: fixed, so that a result does not depend on the training batch size."""
@@ -39,6 +40,6 @@ class LabelledImages:
     def judge(self, network: nn.Module, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
         """(cross entropy (B,), whether the likeliest class is the right one (B,)) of one batch after the other."""
         for rows in self.chosen.split(CHUNK):
-            images = self.images[rows].to(device).float() / 127.5 - 1
+            images = to_unit_range(self.images[rows].to(device))
             logits, labels = self.base.logits(images, network).cpu(), self.labels[rows]
             yield F.cross_entropy(logits, labels, reduction="none").double(), logits.argmax(dim=1) == labels

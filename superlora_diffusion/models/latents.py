@@ -20,6 +20,7 @@ from torch import Tensor
 from ..data.cache import cache_root, cached_file
 from .base import Base
 from .families.latents import VAE
+from .images import to_unit_range
 
 FOLDER = "latents"
 _CHUNK = 64
@@ -90,7 +91,7 @@ def cached_latents(
 @torch.no_grad()
 def encode_images(base: Base, images: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the scaled latents, on the CPU, of images uint8 (N, H, W, 3)."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = to_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
     return encode_pixels(base, pixels, device)
 
 

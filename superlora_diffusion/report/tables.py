@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..files import csv_text
 from .collect import Run
 from .compare import Estimate, View, protocol_of
 from .metrics import Metric
@@ -21,15 +20,14 @@ _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 
 def write_csv(runs: Sequence[Run]) -> str:
     """A row a run and protocol, unfinished and unscored runs included; values in full, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for run in runs:
-        newest = {protocol_of(record): record for record in run.records}
-        for protocol, record in newest.items() or [("", None)]:
-            row = {name: getattr(record, name, None) for name in _OF_THE_RECORD}
-            writer.writerow({**_run_columns(run), **row, "protocol": protocol})
-    return text.getvalue()
+    return csv_text(COLUMNS, (row for run in runs for row in _rows_of(run)))
+
+
+def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
+    newest = {protocol_of(record): record for record in run.records}
+    for protocol, record in newest.items() or [("", None)]:
+        scores = {name: getattr(record, name, None) for name in _OF_THE_RECORD}
+        yield {**_run_columns(run), **scores, "protocol": protocol}
 
 
 def _run_columns(run: Run) -> dict[str, Any]:

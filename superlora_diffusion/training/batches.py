@@ -34,6 +34,11 @@ def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator_for("epoch", seed, epoch))
 
 
+def spread_evenly(total: int, count: int) -> Tensor:
+    """Indices of at most ``count`` of ``total`` images, evenly spread over all."""
+    return torch.linspace(0, total - 1, min(count, total)).round().long()
+
+
 def bucket_batches(
     counts: Sequence[int], batch_size: int, number: int, seed: int, rank: int = 0, world: int = 1
 ) -> tuple[int, Tensor]:

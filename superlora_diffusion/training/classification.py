@@ -17,7 +17,7 @@ from ..progress import Reporter
 from ..randomness import generator_for
 from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
-from .batches import batch_indices
+from .batches import batch_indices, spread_evenly
 from .data import Data
 from .examples import Pixels
 
@@ -56,5 +56,4 @@ def held_out_images(config: RunConfig, base: Classifier, device: torch.device) -
 
 def _validation(config: RunConfig, base: Classifier, test: ImageSet) -> LabelledImages:
     """At most so many images, evenly spread over all."""
-    count = min(config.validation.images, len(test))
-    return LabelledImages(base, test, torch.linspace(0, len(test) - 1, count).round().long())
+    return LabelledImages(base, test, spread_evenly(len(test), config.validation.images))

@@ -17,6 +17,7 @@ from ..data.records import ImageSet
 from ..models.base import Base
 from ..models.conditioning import Condition
 from ..models.embeddings import Embeddings, cached_embeddings
+from ..models.images import to_unit_range
 from ..models.latents import Latents, cached_latents, encode_pixels
 from ..runs.config import RunConfig
 
@@ -148,8 +149,3 @@ def _images(
         told = cached_latents(base, part.images, device, lambda done: on_done("latents", done, len(part)))
         return StoredLatents(told)
     return FreshLatents(base, Pixels(part.images, settings), device)
-
-
-def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 to float in [-1, 1]."""
-    return images.float() / 127.5 - 1

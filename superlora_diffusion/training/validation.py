@@ -12,6 +12,7 @@ from ..models.base import Base
 from ..models.conditioning import Condition, move, take_rows
 from ..models.noising import stratified_places
 from ..randomness import generator_for
+from .batches import spread_evenly
 from .examples import Examples
 from .losses import denoising_loss
 
@@ -80,7 +81,7 @@ class Validation:
 def make_validation(base: Base, examples: Sequence[Examples], images: int, seed: int) -> Validation:
     """Held-out problems of at most so many images, evenly spread over all."""
     total = sum(map(len, examples))
-    chosen = torch.linspace(0, total - 1, min(images, total)).round().long()
+    chosen = spread_evenly(total, images)
     parts, first = [], 0
     for part in examples:
         indices = chosen[(chosen >= first) & (chosen < first + len(part))] - first

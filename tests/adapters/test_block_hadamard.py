@@ -18,6 +18,7 @@ from superlora_diffusion.adapters.block_hadamard import block_hadamard, block_si
 from superlora_diffusion.adapters.checksum import checksum, checksums_agree
 
 from .dense import block_hadamard_matrix
+from .spreading import assert_writes, lengths, normal
 
 # (n, m): c and r in the comments, with blocks made small by the fixture below.
 SMALL = [
@@ -48,15 +49,6 @@ def strips(request, monkeypatch):
         monkeypatch.setattr(module, "_FEWEST_COLUMNS", 3)
 
 
-def normal(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def lengths(n: int) -> list[int]:
-    """How many entries of y may be asked for: the last run of a network is cut."""
-    return sorted(kept for kept in {1, 2, n // 2, n - 1, n} if 0 < kept <= n)
-
-
 @sizes
 def test_three_ways_to_spread(n, m, small_blocks, strips):
     arrays = draw(n, m, 5, 1)
@@ -64,11 +56,7 @@ def test_three_ways_to_spread(n, m, small_blocks, strips):
     wanted = block_hadamard_matrix(n, m, arrays) @ x.numpy()
     assert np.abs(wanted).max() > 1e-3
     np.testing.assert_allclose(block_hadamard(x, n, **arrays).numpy(), wanted, atol=1e-12)
-    for kept in lengths(n):
-        around = torch.full((kept + 4,), torch.nan, dtype=torch.float64)
-        spread(x, around[2:-2], **arrays)
-        np.testing.assert_allclose(around[2:-2].numpy(), wanted[:kept], atol=1e-12)
-        assert around[:2].isnan().all() and around[-2:].isnan().all()
+    assert_writes(lambda out: spread(x, out, **arrays), wanted)
 
 
 @sizes

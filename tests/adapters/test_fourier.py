@@ -14,6 +14,7 @@ from superlora_diffusion.adapters.fourier import count_cosines, draw, fourier, p
 from .dense import fourier_matrix
 from .drawn import assert_each_draw_is_its_own, assert_golden
 from .networks import fill, tree
+from .spreading import assert_writes, lengths, normal
 
 # Even and odd sides, single rows and columns, sides of one and two: all that frequencies with k = -k depend on.
 GRIDS = [
@@ -34,19 +35,10 @@ GRIDS = [
 grids = pytest.mark.parametrize("grid", GRIDS, ids=str)
 
 
-def normal(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def counts(grid) -> list[int]:
     """One number, few, all cosines, some of the sines, all."""
     n, cosines = math.prod(grid), count_cosines(grid)
     return sorted({1, max(1, n // 4), cosines, (cosines + n + 1) // 2, n})
-
-
-def lengths(n: int) -> list[int]:
-    """How many entries of y may be asked for: the last run of a network is cut."""
-    return sorted(kept for kept in {1, 2, n // 2, n - 1, n} if 0 < kept <= n)
 
 
 @grids
@@ -56,11 +48,7 @@ def test_three_ways_to_spread(grid):
         wanted = fourier_matrix(grid, m, arrays) @ x.numpy()
         assert np.abs(wanted).max() > 1e-3
         np.testing.assert_allclose(fourier(x, grid, **arrays).numpy(), wanted, atol=1e-12)
-        for kept in lengths(math.prod(grid)):
-            around = torch.full((kept + 4,), torch.nan, dtype=torch.float64)
-            spread(x, around[2:-2], grid, **arrays)
-            np.testing.assert_allclose(around[2:-2].numpy(), wanted[:kept], atol=1e-12)
-            assert around[:2].isnan().all() and around[-2:].isnan().all()
+        assert_writes(lambda out, x=x, arrays=arrays: spread(x, out, grid, **arrays), wanted)
 
 
 @grids

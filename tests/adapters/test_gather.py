@@ -12,19 +12,11 @@ from superlora_diffusion.adapters.gather import draw, gather, pull_back, spread
 
 from .dense import gather_matrix
 from .drawn import assert_each_draw_is_its_own, assert_golden
+from .spreading import assert_writes, lengths, normal
 
 sizes = pytest.mark.parametrize(
     ("n", "m"), [(1, 1), (7, 1), (12, 4), (13, 4), (100, 37), (99, 98), (64, 64), (500, 3)]
 )
-
-
-def normal(count: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def lengths(n: int) -> list[int]:
-    """How many entries of y may be asked for: the last run of a network is cut."""
-    return sorted(kept for kept in {1, 2, n // 2, n - 1, n} if 0 < kept <= n)
 
 
 @sizes
@@ -33,11 +25,7 @@ def test_three_ways_to_spread(n, m):
     wanted = gather_matrix(n, m, arrays) @ x.numpy()
     assert np.abs(wanted).min() > 1e-3, "every weight takes a number"
     np.testing.assert_allclose(gather(x, **arrays).numpy(), wanted, atol=1e-12)
-    for kept in lengths(n):
-        around = torch.full((kept + 4,), torch.nan, dtype=torch.float64)
-        spread(x, around[2:-2], **arrays)
-        np.testing.assert_allclose(around[2:-2].numpy(), wanted[:kept], atol=1e-12)
-        assert around[:2].isnan().all() and around[-2:].isnan().all()
+    assert_writes(lambda out: spread(x, out, **arrays), wanted)
 
 
 @sizes
