@@ -69,6 +69,11 @@ def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "targets", f"{patterns}: {targets.counted}, N = {targets.weights:,} weights"
         share = f", {100 * found.parameters / targets.weights:.3g} % of N"
     yield "parameters", f"{found.parameters:,} numbers train{share}"
+    if found.head is not None:
+        trained = (
+            f"{found.head.parameters:,} numbers trained beside" if found.head.parameters else "the base's own"
+        )
+        yield "head", f"{found.head.classes:,} classes, {trained}"
     yield "on disk", ", ".join(f"{size:,} bytes of {name}" for name, size in found.files.items())
     yield "sha256", f"{found.sha256} of its weights"
     if found.library is not None:

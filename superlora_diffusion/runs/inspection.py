@@ -6,7 +6,7 @@ import hashlib
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +110,15 @@ class TargetRoutes:
         }
 
 
+@dataclass(frozen=True)
+class Head:
+    """What names the classes of an adapted classifier."""
+
+    classes: int
+    parameters: int
+    """How many of its numbers trained beside the adapter; 0 for the base's own head."""
+
+
 class Inspection(NamedTuple):
     """What an adapter's folder says."""
 
@@ -138,13 +147,16 @@ class Inspection(NamedTuple):
     """What its run says; None for an adapter that lies in none."""
     targets: TargetRoutes | None
     """None for a peer."""
+    head: Head | None
+    """None for an adapter of what draws images."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
+        head = None if self.head is None else asdict(self.head)
         targets = None if self.targets is None else self.targets.as_dict()
         history = None if self.history is None else self.history.as_dict()
         factors = None if self.step_factors is None else list(self.step_factors)
-        parts = {"targets": targets, "history": history, "step_factors": factors}
+        parts = {"targets": targets, "history": history, "step_factors": factors, "head": head}
         return {**self._asdict(), "folder": str(self.folder), **parts}
 
 
@@ -168,6 +180,7 @@ def inspect_adapter(path: str | Path) -> Inspection:
         parts = _peer(described) if is_peer(described) else _superlora(described)
         base = _mapping(described, "base").get("id")
         training, data = (_mapping({key: {}, **described}, key) for key in ("training", "data"))
+        head = _head(described)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a ConfigError is a ValueError
         raise AdapterError(f"{folder / CONFIG} is broken: {type(error).__name__}: {error}") from error
     files, sha256 = _sizes(folder), _sha256(folder / WEIGHTS)
@@ -180,6 +193,7 @@ def inspect_adapter(path: str | Path) -> Inspection:
         sha256=sha256,
         library=described.get("library_version"),
         history=history_of(folder, sha256),
+        head=head,
         **parts,
     )
 
@@ -244,6 +258,13 @@ def _superlora(described: dict[str, Any]) -> dict[str, Any]:
         "parameters": parameters,
         "targets": found,
     }
+
+
+def _head(described: dict[str, Any]) -> Head | None:
+    if "classification" not in described:
+        return None
+    told = _mapping(described, "classification")
+    return Head(len(told["class_names"]), operator.index(told["head_parameters"]))
 
 
 def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:

@@ -111,6 +111,23 @@ def test_factors_of_steps_are_told(here):
     assert "step factor" not in said("runs/demo") and inspect_adapter("bitfit").step_factors is None
 
 
+@pytest.mark.parametrize(
+    ("trained", "text"), [(68, "3 classes, 68 numbers trained beside"), (0, "3 classes, the base's own")]
+)
+def test_the_head_of_a_classifier_is_told(trained, text, tmp_path):
+    save(
+        tmp_path / "a",
+        card=AdapterCard(classification={"class_names": list("abc"), "head_parameters": trained}),
+    )
+    assert re.search(rf"^  head +{text} *$", said(str(tmp_path / "a")), re.M)
+    found = json.loads(said(str(tmp_path / "a"), "--json"))
+    assert found["head"] == {"classes": 3, "parameters": trained}
+
+
+def test_what_draws_images_has_no_head(here):
+    assert inspect_adapter("runs/demo").head is None and not re.search(r"^  head ", said("runs/demo"), re.M)
+
+
 def test_a_peer_is_told_without_routes(here):
     text = said("bitfit")
     found = inspect_adapter("bitfit")
