@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from statistics import mean
+from statistics import mean, stdev
 
 from superlora_diffusion.adapters.variants import VARIANTS
 
@@ -42,6 +42,39 @@ def test_scores_stand_beside_the_counts_they_were_measured_at():
             )
             count += 1
     assert count > 25
+
+
+def section(heading: str) -> str:
+    """A section of the page of results."""
+    return (ROOT / "docs/results.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def runs_of(name: str) -> dict[tuple[str, str, str], list[dict[str, str]]]:
+    """The runs of a CSV file of results, by (target, setting, parameters)."""
+    found = defaultdict(list)
+    with (ROOT / "docs/results" / name).open() as stream:
+        for row in csv.DictReader(stream):
+            found[row["target"], row["setting"], row["parameters"]].append(row)
+    return found
+
+
+def spread(rows: list[dict[str, str]], key: str, digits: int, times: int = 1) -> str:
+    """Mean and deviation as a table has them."""
+    values = [times * float(row[key]) for row in rows]
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+def test_the_table_of_image_classification_is_that_of_its_runs():
+    runs, text = runs_of("vit.csv"), section("Image classification")
+    settings = {(setting, count) for _, setting, count in runs}
+    assert len(settings) == 15 and all(len(rows) == 3 for rows in runs.values())
+    for setting, count in settings:
+        cells = [setting, f"{int(count):,}"]
+        for target in ("npz:mnist_train_part.npz", "npz:usps.npz"):
+            rows = runs[target, setting, count]
+            cells += [rows[0]["lr"], spread(rows, "val_loss", 3), f"{spread(rows, 'accuracy', 1, 100)} %"]
+        assert f"| {' | '.join(cells)} |" in text
+    assert f"All {sum(map(len, runs.values()))} runs" in text and text.count("\n| ") == len(settings) + 2
 
 
 def test_pairs_are_found():
