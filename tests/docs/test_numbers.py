@@ -77,6 +77,36 @@ def test_the_table_of_image_classification_is_that_of_its_runs():
     assert f"All {sum(map(len, runs.values()))} runs" in text and text.count("\n| ") == len(settings) + 2
 
 
+def test_the_tables_of_the_front_are_those_of_its_runs():
+    runs, lines = runs_of("front.csv"), section("The front").splitlines()
+    several = {key: rows for key, rows in runs.items() if len(rows) > 1}
+    assert {target for target, _, _ in several} == {
+        f"npz:{name}.npz" for name in ("mnist_train_part", "usps", "letters")
+    }
+    for (_, setting, count), rows in several.items():
+        scores = " | ".join(
+            spread(rows, key, digits) for key, digits in (("val_loss", 4), ("is_distance", 3), ("fid", 2))
+        )
+        told = [
+            line
+            for line in lines
+            if line.startswith(f"| {setting} | ") and f"| {len(rows)} | {scores} |" in line
+        ]
+        assert len(told) == 1 and f" | {int(count):,} | " in told[0], (setting, scores)
+
+
+def test_the_table_of_the_papers_settings_is_that_of_its_runs():
+    text = section("The paper's experiment")
+    with (ROOT / "docs/results/paper.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2 * 14
+    for row in rows:
+        own = row["setting"].removeprefix(f"{row['move']}-")
+        scores = f"{float(row['is_distance']):.3f} | {float(row['fid']):.2f} | {float(row['val_loss']):.4f}"
+        (line,) = (line for line in text.splitlines() if f" | {own} | {int(row['parameters']):,} | " in line)
+        assert scores in line and row["published_is_distance"] in line
+
+
 def test_pairs_are_found():
     assert pairs("| 1,088 | 13.79 | 88.6 |") == [(1088, "13.79")]
     assert pairs("Rank 8 (1,472) has 12.92. (11,619: FID 2.95)") == [(1472, "12.92"), (11619, "2.95")]
