@@ -165,7 +165,9 @@ def test_kept_images_are_a_data_set_and_the_ones_that_were_scored(place, tmp_pat
     protocol = make_protocol(make_base(), config, config.evaluation)
     with np.load(file) as stored:
         wanted = generate(make_base(), protocol.classes, 26, protocol.sampling, seed=3)
-        assert np.array_equal(stored["images"], wanted) and np.array_equal(stored["labels"], protocol.classes)
+        # Drawn in other batches: some processors round the last bit otherwise, which may turn one level of 255.
+        assert np.abs(stored["images"].astype(int) - wanted).max() <= 1
+        assert np.array_equal(stored["labels"], protocol.classes)
         assert stored["class_names"].tolist() == ["ash", "birch", "cedar", "oak"]
     both = [load_image_set(DataConfig(name=f"npz:{file}"), split) for split in ("train", "test")]
     assert sum(map(len, both)) == 26
