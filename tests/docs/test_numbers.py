@@ -19,13 +19,9 @@ _PAIRS = re.compile(
 
 def measured() -> dict[int, set[str]]:
     """FIDs, as they are printed, by number of parameters: means over the seeds of each setting."""
-    runs = defaultdict(list)
-    with (ROOT / "docs/results/compare.csv").open() as stream:
-        for row in csv.DictReader(stream):
-            runs[row["setting"], int(row["parameters"])].append(float(row["fid"]))
     found: dict[int, set[str]] = defaultdict(set)
-    for (_, parameters), values in runs.items():
-        found[parameters].add(f"{mean(values):.2f}")
+    for (_, _, parameters), rows in runs_of("compare.csv").items():
+        found[int(parameters)].add(f"{mean(float(row['fid']) for row in rows):.2f}")
     return found
 
 
@@ -49,12 +45,17 @@ def section(heading: str) -> str:
     return (ROOT / "docs/results.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of results."""
+    with (ROOT / "docs/results" / name).open() as stream:
+        return list(csv.DictReader(stream))
+
+
 def runs_of(name: str) -> dict[tuple[str, str, str], list[dict[str, str]]]:
     """The runs of a CSV file of results, by (target, setting, parameters)."""
     found = defaultdict(list)
-    with (ROOT / "docs/results" / name).open() as stream:
-        for row in csv.DictReader(stream):
-            found[row["target"], row["setting"], row["parameters"]].append(row)
+    for row in rows_of(name):
+        found[row["target"], row["setting"], row["parameters"]].append(row)
     return found
 
 
@@ -96,9 +97,7 @@ def test_the_tables_of_the_front_are_those_of_its_runs():
 
 
 def test_the_table_of_the_papers_settings_is_that_of_its_runs():
-    text = section("The paper's experiment")
-    with (ROOT / "docs/results/paper.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    text, rows = section("The paper's experiment"), rows_of("paper.csv")
     assert len(rows) == 2 * 14
     for row in rows:
         own = row["setting"].removeprefix(f"{row['move']}-")
