@@ -2,18 +2,21 @@
 
 Writes into the folder --out:
   front.csv          a row a run
-  front.md           a row a setting, mean and deviation over seeds; then for each LoRA rank, and for 95 % of dense's
-                     gain, the smallest setting of ours that is no worse
+  front.md           for each target a row a setting, mean and deviation over seeds; then for each LoRA rank, and for
+                     95 % of dense's gain, the smallest setting of ours that is no worse
   front.png          validation loss, IS distance and FID against parameters
   front-samples.png  with --pictures: real images, the base's and some settings', the same classes and noise
 
-Sweeps must have been made alike (base, data, steps, how they are scored), or it says where they differ. Start it in the
-folder that the sweeps were started in, so that bases and data are found.
+Both pictures are of the first target; those of the others have its name at their end (front-usps.png). Sweeps on one
+target must have been made alike (base, steps, how they are scored), or it says where they differ: another base on
+the same images needs their file under another name. Start it in the folder that the sweeps were started in, so that
+bases and data are found.
 
 Examples:
   python scripts/make_front.py runs/front-base runs/front-ours --out docs/results
   python scripts/make_front.py runs/paper/sweep --target npz:usps.npz --out runs/usps-front --base-loss none
   python scripts/make_front.py runs/front-base runs/front-ours --out docs/results --pictures lora-r8,lorta-r4
+  python scripts/make_front.py runs/front runs/front-usps --out docs/results --pictures auto
   python scripts/make_front.py runs/front-ours --out runs/front --family lora-k-only=superlora --pictures auto
 """
 
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,34 +57,54 @@ def make_front(options: argparse.Namespace) -> None:
     Raises:
         SuperLoRAError: for sweeps that cannot be read or compared.
     """
-    from front.gather import base_scores, gather
-    from front.page import as_csv, as_markdown
-    from front.ratios import summarise
+    from front.gather import gather
+    from front.page import as_csv
 
     from superlora_diffusion.files import write_text
 
-    gathered = gather(options.sweeps, options.target, dict(options.family))
+    comparisons = gather(options.sweeps, options.target, dict(options.family))
+    check_base_loss(options.base_loss, comparisons)
+    texts = []
+    for gathered in comparisons:
+        ending = "" if gathered is comparisons[0] else f"-{file_word(gathered.target)}"
+        texts.append(compare(gathered, options, ending))
+    write_text(options.out / "front.csv", as_csv(comparisons))
+    write_text(options.out / "front.md", "\n".join(texts))
+    print("\n".join(texts))
+
+
+def compare(gathered: Gathered, options: argparse.Namespace, ending: str) -> str:
+    """The tables of one target; its pictures are drawn on the way."""
+    from front.gather import base_scores
+    from front.page import as_markdown
+    from front.ratios import summarise
+
     base = base_scores(gathered.runs)
     loss = base_loss(gathered, options.base_loss)
     base = base if loss is None else {**base, "val_loss": loss}
     settings = summarise([run.values for run in gathered.runs])
-    text = as_markdown(gathered, settings, base)
-    write_text(options.out / "front.csv", as_csv(gathered))
-    write_text(options.out / "front.md", text)
-    draw(gathered, settings, base, options)
-    print(text)
+    draw(gathered, settings, base, options, ending)
+    return as_markdown(gathered, settings, base)
 
 
-def draw(gathered: Gathered, settings: Sequence[Setting], base: dict, options: argparse.Namespace) -> None:
+def file_word(target: str) -> str:
+    """A target as part of a file's name: ``npz:data/usps.npz`` is ``usps``."""
+    return re.sub(r"[^\w.-]+", "-", Path(target.partition(":")[2] or target).stem)
+
+
+def draw(
+    gathered: Gathered, settings: Sequence[Setting], base: dict, options: argparse.Namespace, ending: str
+) -> None:
     """The plot, and the pictures where they are asked for."""
     from front.draw import save_front
     from front.page import protocol_text
 
-    save_front(settings, base, protocol_text(gathered), options.out / "front.png")
+    save_front(settings, base, protocol_text(gathered), options.out / f"front{ending}.png")
     if options.pictures is not None:
         from front.pictures import save_pictures
 
-        save_pictures(gathered, picture_names(options.pictures, settings), options.out / "front-samples.png")
+        names = picture_names(options.pictures, settings)
+        save_pictures(gathered, names, options.out / f"front-samples{ending}.png")
 
 
 def picture_names(told: str, settings: Sequence[Setting]) -> list[str]:
@@ -91,6 +115,17 @@ def picture_names(told: str, settings: Sequence[Setting]) -> list[str]:
         return [name.strip() for name in told.split(",") if name.strip()]
     best = best_of_ours(settings)
     return [one for one in ("lora-r8", best) if one in {setting.name for setting in settings}]
+
+
+def check_base_loss(told: str | float, comparisons: Sequence[Gathered]) -> None:
+    """Raise ConfigError where one number is given for the bases of several targets."""
+    from superlora_diffusion.errors import ConfigError
+
+    if not isinstance(told, str) and len(comparisons) > 1:
+        names = ", ".join(gathered.target for gathered in comparisons)
+        raise ConfigError(
+            f"got --base-loss {told:g} for several targets: {names}. Pick one with --target, or use measure or none."
+        )
 
 
 def base_loss(gathered: Gathered, told: str | float) -> float | None:
@@ -127,7 +162,7 @@ def parse_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="folders that superlora-diff sweep filled",
     )
     add("--out", type=Path, required=True, help="folder to write into")
-    add("--target", help="the data set to keep, as results.csv names it, where sweeps have several")
+    add("--target", help="the only data set to keep, as results.csv names it (default: all)")
     add("--family", type=_family, action="append", default=[], metavar="SETTING=FAMILY",
         help="baseline, lora, peer or superlora for a setting, over what its method says; repeatable")  # fmt: skip
     add("--base-loss", type=_loss, default="measure", metavar="NUMBER|measure|none",

@@ -34,6 +34,7 @@ from superlora_diffusion.files import write_json, write_text
 from superlora_diffusion.progress import Reporter
 from superlora_diffusion.runs.loading import load_config
 
+EVERY_LAYER = "adapter.targets=['**', conv_norm_out, 'conv_out:bias']"
 SETTINGS = {
     "dense": ["adapter.variant=dense"],
     "lora-r1": ["adapter.variant=lora", "adapter.rank=1"],
@@ -47,6 +48,9 @@ SETTINGS = {
         "adapter.variant=dense", "adapter.groups=1", "adapter.projection=block_hadamard", "adapter.ratio=0.016"
     ],
     "lonkr": ["adapter.variant=lonkr"],
+    "spectral-d8": ["adapter.variant=spectral", "adapter.directions=8"],
+    "spectral-all-d8": ["adapter.variant=spectral", EVERY_LAYER, "adapter.directions=8"],
+    "spectral-all-d32": ["adapter.variant=spectral", EVERY_LAYER, "adapter.directions=32"],
 }  # fmt: skip
 RULES = ("plain", "rms", "gain")
 
@@ -137,7 +141,7 @@ def plan_work(options: argparse.Namespace, out: Path) -> Iterable[Work]:
     names, rules = chosen(options.settings, SETTINGS, "--settings"), chosen(options.rules, RULES, "--rules")
     rates = rates_between(options.low, options.high, options.factor)
     done = {row[:-1] for row in read_rows(out / "rates.csv")}
-    counts = {name: count(options.config, [*SETTINGS[name], *options.overrides]) for name in names}
+    counts = {name: count(options.config, [*options.overrides, *SETTINGS[name]]) for name in names}
     for seed in numbers(options.seeds):
         for rule in rules:
             for rate in rates:
@@ -145,12 +149,12 @@ def plan_work(options: argparse.Namespace, out: Path) -> Iterable[Work]:
                     row = Row(name, rule, counts[name], rate, options.steps, seed, math.nan)
                     if row[:-1] not in done:
                         folder = out / "runs" / f"{name}-{rule}-{rate:g}-{options.steps}-s{seed}"
-                        overrides = (*overrides_of(row), *options.overrides)
+                        overrides = (*options.overrides, *overrides_of(row))
                         yield Work(row, str(folder), options.config, overrides, options.device)
 
 
 def overrides_of(row: Row) -> list[str]:
-    """What makes the run of a line, but for the overrides that all runs have."""
+    """What makes the run of a line. It comes behind the overrides that all runs have: a setting's own targets stay."""
     warmup = min(50, row.steps // 5)
     return [
         *SETTINGS[row.setting],

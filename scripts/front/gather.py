@@ -1,4 +1,4 @@
-"""From finished sweeps to one list of runs that may be compared: read, filtered, checked. Imports no torch."""
+"""From finished sweeps to runs that may be compared, target by target: read, filtered, checked. Imports no torch."""
 
 from __future__ import annotations
 
@@ -59,24 +59,30 @@ class Gathered:
 
 def gather(
     folders: Sequence[Path], target: str | None = None, families: Mapping[str, str] | None = None
-) -> Gathered:
-    """Read sweeps, keep the runs of one target that have scores, and check that they may stand in one table.
+) -> list[Gathered]:
+    """Read sweeps and keep the runs that have scores: for each target those that may stand in one table.
 
     Args:
         folders: of sweeps, each with results.csv and sweep.yaml.
-        target: the data set to keep; None where there is one only.
+        target: the only data set to keep; None keeps all, in the order in which the sweeps name them.
         families: family by setting, over what its method says.
 
     Raises:
-        RunError: for what is missing, contradicts itself or was measured in different ways.
+        RunError: for what is missing, contradicts itself or, of one target, was measured in different ways.
     """
     runs = [run for folder in dict.fromkeys(map(Path.resolve, folders)) for run in read_runs(folder)]
-    runs = _with_families(_of_target(runs, target), families or {})
+    return [_of_one_target(group) for group in _by_target(_with_families(runs, families or {}), target)]
+
+
+def _of_one_target(runs: Sequence[Run]) -> Gathered:
     lacking = {id(run): missing_scores(run) for run in runs}
     left_out = tuple(f"{run.told} ({', '.join(lacking[id(run)])})" for run in runs if lacking[id(run)])
     kept = merge_twins([run for run in runs if not lacking[id(run)]])
     if not kept:
-        raise RunError(f"no run has scores: {'; '.join(left_out)}. Let a sweep finish with score: true.")
+        name = runs[0].values["target"]
+        raise RunError(
+            f"no run on {name} has scores: {'; '.join(left_out)}. Let a sweep finish with score: true."
+        )
     check_settings(kept)
     check_protocols(kept)
     order = sorted(kept, key=lambda run: tuple(run.values[name] for name in _ORDER))
@@ -199,7 +205,7 @@ def check_protocols(runs: Sequence[Run]) -> None:
     if faults:
         raise RunError(
             f"the runs were not made alike and cannot share a table: {'; '.join(faults.values())}. "
-            "Leave a sweep out, or pick one target with --target."
+            "Leave a sweep out, or give its data file a name of its own."
         )
 
 
@@ -283,18 +289,18 @@ def _measured_as(record: ScoreRecord, run: Run) -> bool:
     )
 
 
-def _of_target(runs: list[Run], target: str | None) -> list[Run]:
-    targets = list(dict.fromkeys(run.values["target"] for run in runs))
+def _by_target(runs: Sequence[Run], target: str | None) -> list[list[Run]]:
     if not runs:
         raise RunError("the sweeps have no finished run yet.")
-    if target is not None and target not in targets:
-        raise RunError(f"got --target {target}; the sweeps have {', '.join(targets)}.")
-    if target is None and len(targets) > 1:
-        raise RunError(f"the sweeps have several targets: {', '.join(targets)}. Pick one with --target.")
-    return [run for run in runs if run.values["target"] == (target or targets[0])]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.values["target"], []).append(run)
+    if target is not None and target not in groups:
+        raise RunError(f"got --target {target}; the sweeps have {', '.join(groups)}.")
+    return list(groups.values()) if target is None else [groups[target]]
 
 
-def _with_families(runs: list[Run], families: Mapping[str, str]) -> list[Run]:
+def _with_families(runs: Sequence[Run], families: Mapping[str, str]) -> list[Run]:
     unknown = sorted(families.keys() - {run.values["setting"] for run in runs})
     if unknown:
         raise RunError(

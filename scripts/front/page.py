@@ -33,14 +33,15 @@ DIGITS = {"val_loss": 4, "is_distance": 3, "fid": 2, "kid": 4}
 RANKS = tuple(f"lora-r{rank}" for rank in (1, 2, 4, 8, 16))
 
 
-def as_csv(gathered: Gathered) -> str:
-    """A row a run; what is not known is empty."""
-    return csv_text(COLUMNS, (run.values for run in gathered.runs))
+def as_csv(comparisons: Sequence[Gathered]) -> str:
+    """A row a run, target by target; what is not known is empty."""
+    return csv_text(COLUMNS, (run.values for gathered in comparisons for run in gathered.runs))
 
 
 def as_markdown(gathered: Gathered, settings: Sequence[Setting], base: Mapping[str, float | None]) -> str:
-    """Both tables with how all was measured, what made it and what was left out."""
+    """Both tables of a target with how all was measured, what made it and what was left out."""
     parts = [
+        f"## {gathered.target}",
         settings_table(settings, base),
         f"Mean ± sample standard deviation over seeds. {protocol_text(gathered)}",
         _commands(gathered),

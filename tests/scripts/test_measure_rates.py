@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import csv
 import math
-from pathlib import Path
 
 import pytest
 
 from superlora_diffusion.errors import ConfigError, DivergedError
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def script():
     import measure_rates
 
     return measure_rates
 
 
 @pytest.fixture
-def summary(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def summary():
     import rates_summary
 
     return rates_summary

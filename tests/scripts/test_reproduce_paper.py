@@ -24,7 +24,8 @@ from superlora_diffusion.sweeps.cells import list_cells
 from superlora_diffusion.sweeps.config import load_sweep
 from superlora_diffusion.sweeps.jobs import do_job
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from .conftest import SCRIPTS
+
 ALL = {"mnist": "npz:m.npz", "usps": "npz:u.npz"}
 BOTH = ("to-handwriting", "to-street")
 TINY = [
@@ -41,7 +42,6 @@ TINY = [
 @pytest.fixture
 def script(monkeypatch, tmp_path):
     """The script as a module, in an empty folder."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.chdir(tmp_path)
     import reproduce_paper
 
