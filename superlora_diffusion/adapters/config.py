@@ -70,8 +70,9 @@ class SuperLoRAConfig(Settings):
     """Factor on the whole update, stored with the adapter. There is no hidden alpha / rank."""
     step: Literal["plain", "rms", "gain"] = "plain"
     """What a learning rate means: plain, whatever the setting makes of it; rms, by how much (root mean square) the
-    first step changes the update of any setting; gain, that times sqrt(n/p), for n weights of a group by p numbers, and
-    every tensor they are generated from by as much, so that one rate serves all settings."""
+    first step changes the update of any setting; gain, that times sqrt(n/p), for n weights of a group by p numbers (10
+    times under projection singular), and every tensor they are generated from by as much, so that one rate serves all
+    settings."""
     route: Literal["auto", "weight", "products"] = "auto"
     """How updates reach their layers: added to the weight, or as two small products where a setting is of low rank
     matrix by matrix; auto takes what costs less. Changes speed and memory, never the update."""

@@ -14,11 +14,11 @@ uncorrelated, so that its mean square is the number of terms times the mean squa
     Kronecker         g = that of the last factor, times the rms entry of each B_k
 
 Cutting, shuffling and spreading by F keep mean squares (a tanh to first order), so that none of them is in g, and no
-side, n or N is. (Not so ``singular``, whose numbers are in units of each matrix: there g is theirs, and m stands for
-n.) That is a mean over starts. Given one start, only mean squares of drawn columns are in the same terms (CP: sum_r of
-the product of those of columns r; Tucker: the product of those of the A_i; B_k: of all its entries), so that starts
-whose columns are scaled to sigma exactly (``TensorPlan.even``) have this g each, and not 0.5 or 2 times it, as a short
-factor of many may. What is left to chance is which of many entries are cut, and a B_k that is factored, too.
+side, n or N is. (Not so ``singular``, whose numbers are in units of each matrix: there g is theirs.) That is a mean
+over starts. Given one start, only mean squares of drawn columns are in the same terms (CP: sum_r of the product of
+those of columns r; Tucker: the product of those of the A_i; B_k: of all its entries), so that starts whose columns are
+scaled to sigma exactly (``TensorPlan.even``) have this g each, and not 0.5 or 2 times it, as a short factor of many
+may. What is left to chance is which of many entries are cut, and a B_k that is factored, too.
 
 Where no standard deviation is asked for, starts are chosen at which g is 1 (CP: :func:`cp_std`; Tucker: variance
 1/rank; B_k: 1), and no factor is needed; else the factor 1/g does it. Imports no torch.
@@ -42,6 +42,11 @@ square, so that the cosine between a step in it and the gradient is about sqrt(p
 the loss in proportion to sqrt(p/n), and equally far if they are kappa = (n/p)^(1/2) times as long. Measured, it is the
 exponent at which one rate serves all settings best (docs/results.md)."""
 
+SINGULAR_GAIN = 10.0
+"""kappa under ``singular``, where m numbers are generated from p, is this times (m/p)^alpha. The argument above does
+not hold there: no direction is random, and a number says by what share of its matrix a step moves it, whatever n is.
+So this one is measured, not derived: it makes the one rate the best one for them, too (docs/results.md)."""
+
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
@@ -57,8 +62,9 @@ def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
     """The group with the factor on its update and the starts that ``config.step`` asks for.
 
     ``plain``: as it is. ``rms``: the factor 1/g. ``gain``: each of its T tensors is held as a kappa-th of what the
-    update is made of, kappa = max(1, n/p)^alpha, so that a rate of lr moves all of them by kappa lr, not only the one
-    that starts at zero: the starts are divided by kappa, and the factor is kappa^T / g.
+    update is made of, kappa = max(1, n/p)^alpha (ten times max(1, m/p)^alpha under ``singular``), so that a rate of lr
+    moves all of them by kappa lr, not only the one that starts at zero: the starts are divided by kappa, and the factor
+    is kappa^T / g.
 
     Args:
         config: settings.
@@ -72,12 +78,19 @@ def with_steps(config: SuperLoRAConfig, group: GroupPlan) -> GroupPlan:
     factor = rms_factor(config, group)
     if config.step == "rms":
         return replace(group, factor=factor)
-    spread = group.m if config.projection == "singular" else group.n  # that map has units of its own
-    # More numbers than weights span no more than them.
-    kappa = max(1.0, spread / group.count) ** GAIN_EXPONENT
+    kappa = _gain(config, group)
     tensors = sum(1 for _ in group.tensors)
     parts = tuple(_divided_part(part, kappa) for part in group.parts)
     return replace(group, parts=parts, factor=factor * kappa**tensors)
+
+
+def _gain(config: SuperLoRAConfig, group: GroupPlan) -> float:
+    """kappa: how many times lr the first step moves what the map F takes (``singular``) or makes (all others)."""
+    is_singular = config.projection == "singular"
+    spread = group.m if is_singular else group.n
+    # More numbers than weights span no more than them.
+    kappa = max(1.0, spread / group.count) ** GAIN_EXPONENT
+    return SINGULAR_GAIN * kappa if is_singular else kappa
 
 
 def _divided_part(part: PartPlan, kappa: float) -> PartPlan:

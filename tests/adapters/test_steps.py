@@ -208,6 +208,24 @@ def test_gain_is_rms_at_another_rate(fields):
     torch.testing.assert_close(made["gain"], made["rms"], rtol=1e-2, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, "weight"])
+@pytest.mark.parametrize("directions", [3, 40])
+def test_along_singular_directions_gain_is_ten_times_the_rate(directions, groups):
+    """By hand: a step of lr moves each of the numbers by ten times lr, however many they are; rms by lr."""
+    spec = SIZES[1]
+    for step, expected in (("plain", 1.0), ("rms", 1.0), ("gain", 10.0)):
+        config = SuperLoRAConfig(variant="spectral", directions=directions, groups=groups, step=step)
+        network = tree(spec)
+        weights = {name: network.get_submodule(name).weight.detach().double() for name, _ in spec}
+        adapter = attach(network, config)
+        move(adapter, 0)
+        for name, delta in adapter.deltas().items():
+            u, s, v = torch.linalg.svd(weights[name], full_matrices=False)
+            k = min(directions, *weights[name].shape)
+            moved = (u[:, :k].T @ delta.double() @ v[:k].T).diagonal().abs() / s[:k].mean() / LR
+            torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=1e-3, atol=0)
+
+
 def test_plain_starts_are_what_they_were():
     """Variance 1/rank for factors, 1/split_factor for B_k: stored seeds go on making the same starts."""
     targets = [(name, *shape) for name, shape in SIZES[1]]
