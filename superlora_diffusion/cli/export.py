@@ -20,11 +20,11 @@ is printed.
 
 - diffusers: a folder for pipe.load_lora_weights(folder). Stable Diffusion 1, 2, XL, 3 and others that load LoRA files.
 
-- peft: a folder for PeftModel.from_pretrained(network, folder). Any network.
+- peft: a folder for PeftModel.from_pretrained(network, folder). Any network, classifiers too.
 
 - kohya: one .safetensors file for ComfyUI, A1111 and (not for Stable Diffusion 3) diffusers.
 
-- merged: a whole pipeline, as merge writes it.
+- merged: a whole pipeline or classifier, as merge writes it.
 
 Examples:
 

@@ -12,7 +12,8 @@ from .common import AdapterOrRun, AsJson, BaseOfAdapter, Quiet, Verbose, print_j
 _HELP = """Write the base's pipeline with an adapter's update in its weights.
 
 DiffusionPipeline.from_pretrained(folder) of plain diffusers loads it. All other components are copied from the base as
-they are; README.md and superlora_merge.json say what was merged.
+they are; README.md and superlora_merge.json say what was merged. Of an adapted classifier it is a folder for
+ViTForImageClassification.from_pretrained, with the head that was trained.
 
 Examples:
 

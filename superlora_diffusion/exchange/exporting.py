@@ -11,7 +11,9 @@ from torch import nn
 
 from ..adapters.module import SuperLoRA
 from ..errors import AdapterError, ConfigError, nearest
-from ..runs.source import open_source
+from ..models.classifier import Classifier
+from ..runs.source import Source, open_of_either_task
+from .classifiers import require_format, write_merged_classifier, write_peft_classifier
 from .factors import ErrorReport, Precision, factor_adapter, report_errors
 from .merging import write_merged
 from .places import Pipeline, parts_of, place_of, read_pipeline
@@ -37,12 +39,12 @@ class Export:
 
 @dataclass(frozen=True)
 class Attached:
-    """An adapter on its network, and the pipeline that the network belongs to."""
+    """An adapter on its network, and what the network belongs to: a pipeline or a classifier."""
 
     network: nn.Module
     adapter: SuperLoRA
-    folder: Path
-    """The pipeline's."""
+    folder: Path | None
+    """The pipeline's; None of a classifier."""
     base: str | None = None
     """What the base is called: an embedded name, a folder or a hub id."""
     name: str = "adapter"
@@ -50,6 +52,7 @@ class Attached:
     """Which weights: see ``Source``."""
     variant: str | None = None
     """Of the files of the base's weights, such as fp16."""
+    classifier: Classifier | None = None
 
 
 def check_request(format: str, out: Path, precision: Precision) -> None:
@@ -88,15 +91,21 @@ def open_adapter(path: str, base: str | None = None) -> Attached:
     Raises:
         AdapterError: for a base alone, a fully trained network or another method's adapter.
     """
-    source = open_source(path, base)
+    source = open_of_either_task(path, base)
     if source.adapter is None:
         raise AdapterError(f"{path} holds no adapter; name a run trained with one, or an adapter folder.")
     if not isinstance(source.adapter, SuperLoRA):
         raise AdapterError(
             f"{path} was trained by method {source.adapter.method!r}; export and merge take SuperLoRA adapters."
         )
-    network, parts, name = source.base.network, source.base.parts, source.base.name
-    return Attached(network, source.adapter, parts.folder, name, source.name, source.weights, parts.variant)
+    return _attached(source, source.adapter)
+
+
+def _attached(source: Source, adapter: SuperLoRA) -> Attached:
+    base, told = source.base, (source.base.name, source.name, source.weights)
+    if isinstance(base, Classifier):
+        return Attached(base.network, adapter, None, *told, classifier=base)
+    return Attached(base.network, adapter, base.parts.folder, *told, base.parts.variant)
 
 
 def export_adapter(
@@ -122,6 +131,8 @@ def export_adapter(
     """
     precision = precision or Precision()
     check_request(format, out, precision)
+    if attached.classifier is not None:
+        require_format(format)
     if format == "merged":
         return merge_adapter(attached, out)
     pipeline = None
@@ -129,8 +140,12 @@ def export_adapter(
         pipeline = read_pipeline(attached.folder)
         require_loader(pipeline, format)  # said before the long part
     factored = factor_adapter(attached.adapter, precision, on_target)
-    pairs = {place_of(attached.network, target.name): target.weights() for target in factored}
-    path = _write(format, attached, pairs, pipeline, out)
+    if attached.classifier is not None:
+        pairs = {target.name: target.weights() for target in factored}
+        path = write_peft_classifier(attached.classifier, pairs, out, attached.base)
+    else:
+        pairs = {place_of(attached.network, target.name): target.weights() for target in factored}
+        path = _write(format, attached, pairs, pipeline, out)
     return Export(format, path, report_errors(factored, attached.adapter.num_parameters))
 
 
@@ -144,7 +159,7 @@ def _write(format: str, attached: Attached, pairs: Pairs, pipeline: Pipeline | N
 
 
 def merge_adapter(attached: Attached, out: Path, scale: float | None = None) -> Export:
-    """Write the base's pipeline with the adapter's update in its weights.
+    """Write the base's pipeline, or the classifier, with the adapter's update in its weights.
 
     Args:
         attached: the adapter.
@@ -156,9 +171,12 @@ def merge_adapter(attached: Attached, out: Path, scale: float | None = None) -> 
         AdapterError: for a scale that is not finite.
     """
     check_request("merged", out, Precision())
-    pipeline = read_pipeline(attached.folder)
+    pipeline = None if attached.folder is None else read_pipeline(attached.folder)
     if scale is not None:
         attached.adapter.set_scale(scale)
     origin = {"base": attached.base, "adapter": attached.name, "weights": attached.weights}
-    write_merged(attached.network, attached.adapter, pipeline, out, origin, attached.variant)
+    if attached.classifier is not None:
+        write_merged_classifier(attached.classifier, attached.adapter, out, origin)
+    else:
+        write_merged(attached.network, attached.adapter, pipeline, out, origin, attached.variant)
     return Export("merged", out, None)

@@ -60,7 +60,7 @@ def write_merged(
         with merged(adapter):
             for part, child in parts.items():
                 child.save_pretrained(partial / part, variant=variant)
-        note = _describe(adapter, origin)
+        note = describe_merge(adapter, origin)
         write_json(partial / NOTE, note)
         write_text(partial / CARD, _card(out.name, note, variant))
 
@@ -85,7 +85,8 @@ def _require_components(pipeline: Pipeline, parts: Mapping[str, nn.Module]) -> N
         )
 
 
-def _describe(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
+def describe_merge(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted down beside merged weights."""
     return {
         "library_version": __version__,
         **origin,
@@ -98,8 +99,6 @@ def _describe(adapter: SuperLoRA, origin: Mapping[str, Any]) -> dict[str, Any]:
 
 def _card(name: str, note: Mapping[str, Any], variant: str | None) -> str:
     option = f', variant="{variant}"' if variant else ""
-    settings = {key: value for key, value in note["config"].items() if value is not None}
-    rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     return f"""---
 library_name: diffusers
 tags: [superlora, diffusers]
@@ -117,7 +116,11 @@ pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder"{option})
 
 The base's licence holds for this pipeline, too; the base's own card, where it has one, is `{BASE_CARD}`.
 
-| setting | value |
-| --- | --- |
-{rows}
+{settings_table(note["config"])}
 """
+
+
+def settings_table(config: Mapping[str, Any]) -> str:
+    """The settings of an adapter that have a value, as Markdown."""
+    rows = (f"| {key} | {value} |" for key, value in config.items() if value is not None)
+    return "\n".join(["| setting | value |", "| --- | --- |", *rows])

@@ -116,21 +116,45 @@ def write_peft(pairs: Pairs, out: Path, base: str | None) -> Path:
     def write(partial: Path) -> None:
         for part in parts:
             inside = {place.module: pair for place, pair in pairs.items() if place.part == part}
-            _write_peft_folder(inside, partial if len(parts) == 1 else partial / part, base)
+            write_peft_folder(inside, partial if len(parts) == 1 else partial / part, base)
 
     write_folder_atomically(out, write)
     return out
 
 
-def _write_peft_folder(pairs: Mapping[str, Pair], folder: Path, base: str | None) -> None:
+def write_peft_folder(
+    pairs: Mapping[str, Pair],
+    folder: Path,
+    base: str | None,
+    whole: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> None:
+    """The files of one network.
+
+    Args:
+        pairs: factors by module.
+        folder: where.
+        base: what the base is called.
+        whole: modules that are stored as they are, each parameter by its name (PEFT's modules_to_save).
+
+    Raises:
+        ConfigError: if PEFT is not installed.
+    """
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise ConfigError("format peft needs PEFT: pip install 'superlora-diffusion[peers]'.") from error
     tensors = lora_tensors(pairs, "base_model.model.")
+    for module, numbers in (whole or {}).items():
+        tensors |= {
+            f"base_model.model.{module}.{name}": value.contiguous() for name, value in numbers.items()
+        }
     write_atomically(folder / PEFT_WEIGHTS, lambda partial: save_file(tensors, partial, {"format": "pt"}))
     LoraConfig(
-        **lora_settings(pairs), base_model_name_or_path=base, bias="none", inference_mode=True
+        **lora_settings(pairs),
+        base_model_name_or_path=base,
+        bias="none",
+        inference_mode=True,
+        modules_to_save=list(whole) if whole else None,
     ).save_pretrained(str(folder))
     described = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
     described["target_modules"] = sorted(described["target_modules"])  # PEFT writes a set, in any order

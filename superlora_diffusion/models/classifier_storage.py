@@ -130,14 +130,15 @@ def save_classifier(classifier: Classifier, folder: Path, card: dict[str, Any] |
         folder: where; replaced if it is there.
         card: what else to say in a JSON file beside it (data, training).
     """
+    write_folder_atomically(folder, lambda partial: write_classifier(classifier, partial, card))
 
-    def write(partial: Path) -> None:
-        with no_bars():
-            classifier.network.save_pretrained(partial)
-        write_json(partial / PROCESSOR, _processor(classifier))
-        write_json(partial / CARD, {"class_names": list(classifier.class_names), **(card or {})})
 
-    write_folder_atomically(folder, write)
+def write_classifier(classifier: Classifier, folder: Path, card: dict[str, Any] | None = None) -> None:
+    """The files of :func:`save_classifier`, into a folder that is there."""
+    with no_bars():
+        classifier.network.save_pretrained(folder)
+    write_json(folder / PROCESSOR, _processor(classifier))
+    write_json(folder / CARD, {"class_names": list(classifier.class_names), **(card or {})})
 
 
 def _processor(classifier: Classifier) -> dict[str, Any]:

@@ -106,12 +106,21 @@ def _refuse_overrides_of_the_setting(overrides: tuple[str, ...]) -> None:
             raise ConfigError(faults=[(path, fault)])
 
 
+def _wants_one_rate(config: RunConfig | None) -> bool:
+    """Whether settings come with the step whose rate suits any: not where a rate, or a step, was chosen already."""
+    if config is None:
+        return True
+    return config.train.learning_rate is None and "step" not in config.adapter.model_fields_set
+
+
 def _train_command(request: Search, base: BaseSettings, found: TargetList) -> str | None:
     if base.build is not None or found.network != "UNet2DModel" or str(base.path).endswith(".json"):
         return None
     words = ["superlora-diff", "train", "--config", request.config_name or "demo", *request.overrides]
     if not any(text.startswith("output=") for text in request.overrides):
         words.append("output=runs/mine")
+    if _wants_one_rate(request.config):
+        words.append("adapter.step=gain")
     if request.config and request.config.method != "superlora":
         words.append("method=superlora")
     if request.model is not None and (request.config or base.path != EMBEDDED_BASE):

@@ -104,8 +104,24 @@ def open_classifier(path: str, base: str | None = None) -> Source:
         RunError, BaseModelError, AdapterError, HubError: as :func:`open_source`.
     """
     found = find_stored(path, "classification")
+    return _base_alone(path, base, load_classifier) if found is None else _attach_to_classifier(found, base)
+
+
+def open_of_either_task(path: str, base: str | None = None) -> Source:
+    """The same, of the task that the adapter was trained for; a base alone is opened as one of task denoising.
+
+    Raises:
+        RunError, BaseModelError, AdapterError, HubError: as :func:`open_source`.
+    """
+    found = find_stored(path, None)
     if found is None:
-        return _base_alone(path, base, load_classifier)
+        return _base_alone(path, base, load_base)
+    if found.described.get("classification"):
+        return _attach_to_classifier(found, base)
+    return attach_found(found, load_base_of(found, base))
+
+
+def _attach_to_classifier(found: Found, base: str | None) -> Source:
     classifier, told = load_base_of(found, base, load_classifier), found.described["classification"]
     if told["head_parameters"]:
         load_head(classifier, found.folder, told["class_names"])
@@ -125,8 +141,12 @@ def _base_alone(path: str, base: str | None, load: Load) -> Source:
     return Source(folder.name or path, load(BaseSettings(path=path)))
 
 
-def find_stored(path: str, task: Task = "denoising") -> Found | None:
+def find_stored(path: str, task: Task | None = "denoising") -> Found | None:
     """The adapter that a run folder, an adapter folder or a hub id holds; None for a base and for a run of method full.
+
+    Args:
+        path: of a folder, or a hub id.
+        task: what it must be of; None takes either.
 
     Raises:
         RunError: for an unfinished run, or one of another task.
@@ -157,7 +177,7 @@ def _found(
     name: str,
     told: str,
     folder: Path,
-    task: Task,
+    task: Task | None,
     config: RunConfig | None = None,
     base: BaseSettings | None = None,
 ) -> Found:
@@ -167,7 +187,9 @@ def _found(
     return Found(name, told, folder, base or _named_base(described), config, described)
 
 
-def _require_task(told: str, task: Task, wanted: Task) -> None:
+def _require_task(told: str, task: Task, wanted: Task | None) -> None:
+    if wanted is None:
+        return
     if task != wanted == "denoising":
         raise RunError(
             f"{told} is of task classification: it draws no images, and this verb is for what does. Score it by: "

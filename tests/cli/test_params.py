@@ -153,13 +153,22 @@ def test_other_methods_list_what_is_attached(overrides, place):
     assert all(int(count) * evaluate(shape) == evaluate(numbers) for numbers, count, shape in rows)
 
 
+@pytest.mark.parametrize("chosen", ["train.learning_rate=0.03", "adapter.step=rms", "adapter.step=plain"])
+def test_a_rate_or_step_that_was_chosen_stays(chosen):
+    train = json.loads(said("-c", "demo", chosen, "--budget", 900, "--json", "--top", 1))["train"]
+    assert "gain" not in train and shlex.split(train)[-2:] == [chosen, "output=runs/mine"]
+
+
 # --- listing ---------------------------------------------------------------------------------------------
 
 
 def test_every_line_of_a_list_loads_and_counts_as_said(place):
     base = str(place / "base")
     listed = json.loads(said("--budget", "700", "--model", base, "--json", "--top", 30))
-    assert listed["train"] == f"superlora-diff train --config demo output=runs/mine base.path={base}"
+    assert (
+        listed["train"]
+        == f"superlora-diff train --config demo output=runs/mine adapter.step=gain base.path={base}"
+    )
     assert len(listed["settings"]) == 30 and listed["fitting"] > 30
     unet = load_base(BaseSettings(path=base)).network
     counts = []
@@ -168,6 +177,7 @@ def test_every_line_of_a_list_loads_and_counts_as_said(place):
         assert words[:4] == ["superlora-diff", "train", "--config", "demo"]
         config = load_config(words[3], words[4:])
         assert (config.base.path, config.output) == (base, "runs/mine")
+        assert (config.adapter.step, config.learning_rate) == ("gain", 1e-2)
         adapter = attach(unet, config.adapter)
         assert adapter.num_parameters == row["parameters"] == evaluate(row["formula"]) <= 700
         assert row["share"] == row["parameters"] / 700
@@ -254,7 +264,7 @@ def test_a_network_that_train_cannot_take_is_listed_without_a_command(tmp_path):
 def test_a_config_for_another_method_is_turned():
     listed = json.loads(said("-c", "demo", "method=full", "--budget", 900, "--json", "--top", 1))
     words = shlex.split(listed["train"])
-    assert words[-2:] == ["output=runs/mine", "method=superlora"]
+    assert words[-3:] == ["output=runs/mine", "adapter.step=gain", "method=superlora"]
     config = load_config(words[3], [*words[4:], *listed["settings"][0]["overrides"]])
     assert config.method == "superlora"
     targets = [("a", *shape["shape"]) for shape in listed["targets"]["shapes"] for _ in range(shape["count"])]
