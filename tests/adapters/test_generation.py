@@ -89,7 +89,7 @@ def test_equals_the_slow_twin(label):
 
 @pytest.mark.parametrize("label", COMBINATIONS, ids=list(COMBINATIONS))
 def test_gradients_equal_central_differences_of_the_twin(label):
-    """One random direction a tensor: <gradient, v> against the twin's central difference along v."""
+    """One random direction through all tensors: <gradient, v> against the twin's central difference along v."""
     spec, fields = COMBINATIONS[label]
     targets = triples(spec)
     adapter = attached(spec, fields)
@@ -102,18 +102,19 @@ def test_gradients_equal_central_differences_of_the_twin(label):
     loss.backward()
 
     def twin(trial):
+        """Each weight's term of the loss."""
         deltas = oracle.deltas(fields, targets, trial, weights)
-        return sum((deltas[name] * probe[name].reshape(deltas[name].shape)).sum() for name in deltas)
+        return np.concatenate([deltas[name].ravel() * probe[name].ravel() for name in deltas])
 
-    step, signal = 1e-6, 0.0
-    for name, parameter in adapter.named_parameters():
-        direction = generator.normal(size=parameter.shape)
-        up, down = (twin(numbers | {name: numbers[name] + s * step * direction}) for s in (1, -1))
-        slope = float((parameter.grad.double().numpy() * direction).sum())
-        size = np.linalg.norm(parameter.grad.double().numpy()) * np.linalg.norm(direction)
-        assert slope == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-5 * size + 1e-7)
-        signal = max(signal, abs(slope))
-    assert signal > 1e-3
+    grads = {name: parameter.grad.double().numpy() for name, parameter in adapter.named_parameters()}
+    directions = {name: generator.normal(size=grad.shape) for name, grad in grads.items()}
+    step = 1e-6
+    up, down = (twin({name: numbers[name] + s * step * v for name, v in directions.items()}) for s in (1, -1))
+    slope = sum((grad * directions[name]).sum() for name, grad in grads.items())
+    terms = (up - down) / (2 * step)
+    assert np.abs(terms).max() > 1e-3
+    # A sum over all weights, in fp32: it is off by the rounding of its terms, which may be far larger than it is.
+    assert slope == pytest.approx(terms.sum(), rel=1e-5, abs=1e-6 * np.abs(terms).sum())
 
 
 @pytest.mark.parametrize("spec", [LINEAR, CONV], ids=["linear", "conv"])

@@ -165,8 +165,14 @@ def test_another_seed_is_refused(kind, tmp_path):
 # ---------------------------------------------------------------- compiled
 
 
-@every_kind
-@pytest.mark.parametrize("setting", ["vector", "runs", "tucker", "weights"])
+# Every map and every setting twice.
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        *((setting, kind) for setting in ("vector", "tucker") for kind in ("block_hadamard", "fourier")),
+        *((setting, kind) for setting in ("runs", "weights") for kind in ("gather", "singular")),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_it_compiles_as_one_graph(setting, kind):
     torch._dynamo.reset()

@@ -293,7 +293,7 @@ def write_files(place, folder, **train):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_state_that_the_same_command_finishes(place, tmp_path):
-    write_files(place, tmp_path, steps=400)
+    write_files(place, tmp_path, steps=200)
     command = [sys.executable, "-m", "superlora_diffusion", "sweep", "--config", "sweep.yaml"]
     metrics = tmp_path / "sweep/cells/rank1-seed0/metrics.jsonl"
     with (tmp_path / "log").open("w") as log:
@@ -312,7 +312,7 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_finishes(place, tmp_path):
     assert again.returncode == 0, again.stderr
     assert [row["setting"] for row in table(tmp_path / "sweep")] == ["rank1", "rank2"]
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"loss"' in line]
-    assert steps == list(range(1, 401))
+    assert steps == list(range(1, 201))
 
 
 def test_a_dry_run_shows_cells_counts_and_time_and_makes_nothing(place, tmp_path, monkeypatch):
