@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import HubError
+from ..evaluation.accuracy_records import AccuracyRecord
 from ..evaluation.records import ScoreRecord
 from ..evaluation.table import MEASURED
 from ..hub.download import is_hub_id
@@ -100,9 +101,11 @@ def _metadata(content: Content, repo_id: str, base: BaseOf, license: str | None)
 
     data_id = _ON_THE_HUB.get(_data_name(content))
     results = [result for record in _own(content) for result in _results(record, content)]
+    results += [_accuracy_result(record) for record in content.accuracies if record.parameters > 0]
+    task = "image-classification" if _classifies(content) else "diffusion"
     return ModelCardData(
         library_name=LIBRARY,
-        tags=["superlora", "diffusion", "parameter-efficient", content.inspection.name],
+        tags=["superlora", task, "parameter-efficient", content.inspection.name],
         base_model=base.hub_id,
         base_model_relation="adapter" if base.hub_id else None,
         license=license,
@@ -114,6 +117,10 @@ def _metadata(content: Content, repo_id: str, base: BaseOf, license: str | None)
 
 def _own(content: Content) -> list[ScoreRecord]:
     return [record for record in content.records if record.parameters > 0]
+
+
+def _classifies(content: Content) -> bool:
+    return content.inspection.head is not None
 
 
 def _data_name(content: Content) -> str:
@@ -146,6 +153,23 @@ def _results(record: ScoreRecord, content: Content) -> Iterator[EvalResult]:
             )
 
 
+def _accuracy_result(record: AccuracyRecord) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    name = public_name(record.data)
+    return EvalResult(
+        task_type="image-classification",
+        task_name="Image classification",
+        dataset_type=_ON_THE_HUB.get(name, name),
+        dataset_name=name,
+        dataset_split="test",
+        metric_type="accuracy",
+        metric_name="Accuracy",
+        metric_value=record.accuracy,
+        metric_args={"images": record.n},
+    )
+
+
 def _page(content: Content, repo_id: str, base: BaseOf) -> dict[str, Any]:
     """What the template is filled with."""
     found, protocols = content.inspection, list(dict.fromkeys(r.protocol for r in content.records))
@@ -161,6 +185,8 @@ def _page(content: Content, repo_id: str, base: BaseOf) -> dict[str, Any]:
         "facts": [(name, _cell(text)) for name, text in _facts(content)],
         "score_table": list(_score_table(content.records, protocols)),
         "protocols": protocols,
+        "classifies": _classifies(content),
+        "accuracy_table": list(_accuracy_table(content.accuracies)),
         "notes": list(dict.fromkeys(note for record in content.records for note in record.notes)),
         "settings": [(name, _cell(value)) for name, value in _settings(content).items()],
         "command": content.command,
@@ -181,6 +207,12 @@ def _facts(content: Content) -> Iterator[tuple[str, str]]:
         targets = found.targets
         patterns = ", ".join(f"`{pattern}`" for pattern in targets.patterns)
         yield "Targets", f"{patterns}: {targets.count:,} layers, {targets.weights:,} weights"
+    if found.head is not None:
+        own = f"{found.head.parameters:,} numbers of its own, trained beside the adapter"
+        yield (
+            "Head",
+            f"{found.head.classes} classes, {own if found.head.parameters else 'the one of the base'}",
+        )
     if found.scale is not None:
         yield "Scale", f"{found.scale:g}"
     yield (
@@ -204,6 +236,17 @@ def _score_table(records: Sequence[ScoreRecord], protocols: Sequence[str]) -> It
         number = [f"({protocols.index(record.protocol) + 1})"] if mixed else []
         values = [cell(record) or "-" for _, cell in columns]
         yield [_cell(record.name), f"{record.parameters:,}", *map(_cell, values), *number]
+
+
+def _accuracy_table(records: Sequence[AccuracyRecord]) -> Iterator[list[str]]:
+    """Heading and rows; nothing where nothing was scored."""
+    if records:
+        yield ["model", "data", "parameters", "head", "accuracy", "95 %", "loss", "images"]
+    for record in records:
+        low, high = record.accuracy_interval
+        numbers = (f"{record.parameters:,}", f"{record.head_parameters:,}", f"{record.accuracy:.2%}")
+        names = (_cell(record.name), _cell(public_name(record.data)))
+        yield [*names, *numbers, f"{low:.1%} to {high:.1%}", f"{record.loss:.4f}", f"{record.n:,}"]
 
 
 def _settings(content: Content) -> dict[str, str]:

@@ -15,6 +15,7 @@ import yaml
 
 from ..adapters.reading import CONFIG, FILES, read_adapter_config
 from ..errors import AdapterError
+from ..evaluation.accuracy_records import AccuracyRecord, read_accuracies
 from ..evaluation.records import ScoreRecord, read_scores, write_scores
 from ..files import write_json, write_text
 from ..runs.config import RunConfig
@@ -23,8 +24,8 @@ from ..runs.inspection import Inspection, find_adapter, inspect_adapter
 from ..runs.published import RUN_CONFIG, public_name, publishable
 from .pictures import ADAPTER_PICTURE, BASE_PICTURE, find_pictures
 
-README, SCORES = "README.md", "scores.json"
-PUBLISHED = (README, *FILES, SCORES, RUN_CONFIG, ADAPTER_PICTURE, BASE_PICTURE)
+README, SCORES, ACCURACY = "README.md", "scores.json", "accuracy.json"
+PUBLISHED = (README, *FILES, SCORES, ACCURACY, RUN_CONFIG, ADAPTER_PICTURE, BASE_PICTURE)
 """Every name that may be published. Nothing else of a run ever is."""
 
 
@@ -41,6 +42,8 @@ class Content:
     config: RunConfig | None = None
     records: tuple[ScoreRecord, ...] = ()
     """Scores of the adapter and of its base."""
+    accuracies: tuple[AccuracyRecord, ...] = ()
+    """The same of a classifier."""
     command: str = ""
     """What trained it, as it was typed; empty where that is not known."""
     pictures: dict[str, Callable[[Path], object]] = field(default_factory=dict)
@@ -64,8 +67,9 @@ def read_content(path: str) -> Content:
         return Content(name, adapter, inspection)
     config = run.read_config()
     records = tuple(read_scores(run.scores)) if run.scores.is_file() else ()
+    accuracies = tuple(read_accuracies(run.accuracy)) if run.accuracy.is_file() else ()
     command, pictures = _command(run), find_pictures(run, name)
-    return Content(name, adapter, inspection, run, config, records, command, pictures)
+    return Content(name, adapter, inspection, run, config, records, accuracies, command, pictures)
 
 
 def write_content(content: Content, card: str, folder: Path) -> list[str]:
@@ -87,6 +91,8 @@ def write_content(content: Content, card: str, folder: Path) -> list[str]:
     write_json(folder / CONFIG, _public_config(content.adapter))
     if content.records:
         write_scores(folder / SCORES, map(_public_record, content.records))
+    if content.accuracies:
+        write_json(folder / ACCURACY, [_public_accuracy(record) for record in content.accuracies])
     if content.config is not None:
         values = publishable(content.config, content.name)
         write_text(folder / RUN_CONFIG, yaml.safe_dump(values, sort_keys=False))
@@ -110,6 +116,11 @@ def _public_record(record: ScoreRecord) -> ScoreRecord:
         return record
     settings = {**record.settings, "base": public_name(record.settings["base"])}
     return record.model_copy(update={"settings": settings})
+
+
+def _public_accuracy(record: AccuracyRecord) -> dict[str, Any]:
+    named = {"base": public_name(record.base), "data": public_name(record.data)}
+    return record.model_copy(update=named).model_dump(mode="json")
 
 
 def _command(run: RunFolder) -> str:

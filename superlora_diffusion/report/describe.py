@@ -14,9 +14,12 @@ Values = dict[str, str]
 
 
 def changed_values(config: RunConfig) -> Values:
-    """Dotted names and values that differ from a config that says nothing, written as YAML would."""
+    """Dotted names and values that differ from a config that says nothing, written as YAML would.
+
+    Left out is what libraries are told that do not train this run.
+    """
     plain = dict(_flat(RunConfig(output="-").model_dump(mode="json")))
-    given = _flat(config.model_dump(mode="json"))
+    given = _flat(config.model_dump(mode="json", exclude={"peft", "lycoris"} - {config.method}))
     return {
         name: _write(value)
         for name, value in given
