@@ -70,7 +70,7 @@ class SuperLoRAConfig(Settings):
     """Factor on the whole update, stored with the adapter. There is no hidden alpha / rank."""
     step: Literal["plain", "rms", "gain"] = "plain"
     """What a learning rate means: plain, whatever the setting makes of it; rms, by how much (root mean square) the
-    first step changes the update of any setting; gain, that times sqrt(n/p), for n weights of a group by p numbers (10
+    first step changes the update of any setting; gain, that times sqrt(n/p), for n weights of a group by p numbers (50
     times under projection singular), and every tensor they are generated from by as much, so that one rate serves all
     settings."""
     route: Literal["auto", "weight", "products"] = "auto"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..adapters.budget import Choice, Listing, list_settings
 from ..adapters.config import SuperLoRAConfig
+from ..adapters.presets import PRESETS
 from ..adapters.space import FAMILIES
 from ..errors import ConfigError
 from ..models.config import EMBEDDED_BASE, BaseSettings
@@ -95,7 +96,7 @@ def search(request: Search) -> Found:
     found = targets_on(base, adapter, request.model or request.config_name)
     listing = list_settings(request.budget, found.targets, request.families, patterns, exclude)
     common = () if patterns == own else (f"adapter.targets={as_yaml_list(patterns)}",)
-    return Found(found, listing, _train_command(request, base, found), common)
+    return Found(found, listing, _train_command(request, base, found, patterns), common)
 
 
 def _refuse_overrides_of_the_setting(overrides: tuple[str, ...]) -> None:
@@ -106,20 +107,28 @@ def _refuse_overrides_of_the_setting(overrides: tuple[str, ...]) -> None:
             raise ConfigError(faults=[(path, fault)])
 
 
-def _wants_one_rate(config: RunConfig | None) -> bool:
-    """Whether settings come with the step whose rate suits any: not where a rate, or a step, was chosen already."""
+def _wants_one_rate(config: RunConfig | None, patterns: tuple[str, ...]) -> bool:
+    """Whether settings come with the step whose rate suits any.
+
+    Not where a rate, or a step, was chosen already, and for attention alone: other layers want a lower one.
+    """
+    attention = {"qv", "qkvo", "attention", *PRESETS["attention"]}
+    if not attention.issuperset(patterns):
+        return False
     if config is None:
         return True
     return config.train.learning_rate is None and "step" not in config.adapter.model_fields_set
 
 
-def _train_command(request: Search, base: BaseSettings, found: TargetList) -> str | None:
+def _train_command(
+    request: Search, base: BaseSettings, found: TargetList, patterns: tuple[str, ...]
+) -> str | None:
     if base.build is not None or found.network != "UNet2DModel" or str(base.path).endswith(".json"):
         return None
     words = ["superlora-diff", "train", "--config", request.config_name or "demo", *request.overrides]
     if not any(text.startswith("output=") for text in request.overrides):
         words.append("output=runs/mine")
-    if _wants_one_rate(request.config):
+    if _wants_one_rate(request.config, patterns):
         words.append("adapter.step=gain")
     if request.config and request.config.method != "superlora":
         words.append("method=superlora")

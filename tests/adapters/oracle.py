@@ -358,7 +358,7 @@ def projection_matrix(kind: str, seed: int, group: int, m: int, grid: tuple[int,
 
 
 def step_factor(fields: dict, group: Group, g: int, targets) -> float:
-    """1 (plain), 1/rms (rms), sqrt(max(1, n/p))^T / rms (gain, T tensors), or (10 sqrt(m/p))^T / rms (singular).
+    """1 (plain), 1/rms (rms), sqrt(max(1, n/p))^T / rms (gain, T tensors), or (50 sqrt(m/p))^T / rms (singular).
 
     rms: of the numbers after +-1 where the zeros were.
 
@@ -381,7 +381,7 @@ def step_factor(fields: dict, group: Group, g: int, targets) -> float:
         return 1 / rms
     count = sum(math.prod(shape) for shape in shapes.values())
     if fields["projection"] == "singular":
-        kappa = 10 * math.sqrt(max(1, generated(fields, group, targets) / count))
+        kappa = 50 * math.sqrt(max(1, generated(fields, group, targets) / count))
     else:
         kappa = math.sqrt(max(1, group.n / count))
     return kappa ** len(shapes) / rms

@@ -194,15 +194,15 @@ def test_all_directions_at_one_number_are_the_whole_matrix_for_equal_singular_va
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_gain_is_by_the_generated_numbers(rank):
-    """m = 4 * 20 of p = 24 r: kappa is 10 roots of their ratio, and 20 x 30 weights or 60 x 60 ones are the same."""
+    """m = 4 * 20 of p = 24 r: kappa is 50 roots of their ratio, and 20 x 30 weights or 60 x 60 ones are the same."""
     fields = dict(variant="spectral", order=2, fold="none", rank=rank, directions=20, step="gain")
     for side in (30, 60):
         targets = [(f"{layer}.to_{letter}", 20, side) for layer in "ab" for letter in "qv"]
         (group,) = make_plan(SuperLoRAConfig(**fields), targets).groups
         assert (group.m, group.count) == (80, 24 * rank)
-        assert group.factor == pytest.approx(100 * max(1, 80 / (24 * rank)))  # kappa squared: two tensors
+        assert group.factor == pytest.approx(2500 * max(1, 80 / (24 * rank)))  # kappa squared: two tensors
     (group,) = make_plan(SuperLoRAConfig(variant="spectral", step="gain"), targets).groups
-    assert group.factor == 10
+    assert group.factor == 50
 
 
 # ---------------------------------------------------------------- what it follows from

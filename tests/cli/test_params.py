@@ -159,6 +159,14 @@ def test_a_rate_or_step_that_was_chosen_stays(chosen):
     assert "gain" not in train and shlex.split(train)[-2:] == [chosen, "output=runs/mine"]
 
 
+@pytest.mark.parametrize(
+    ("targets", "gains"), [("to_k,to_out.0", True), ("qkvo", True), ("all-linear", False)]
+)
+def test_other_layers_than_attention_keep_the_rate_of_their_variant(targets, gains):
+    listed = json.loads(said("--budget", 900, "--targets", targets, "--json", "--top", 1))
+    assert ("adapter.step=gain" in listed["train"]) == gains
+
+
 # --- listing ---------------------------------------------------------------------------------------------
 
 
