@@ -48,6 +48,9 @@ SETTINGS = {
         "adapter.variant=dense", "adapter.groups=1", "adapter.projection=block_hadamard", "adapter.ratio=0.016"
     ],
     "lonkr": ["adapter.variant=lonkr"],
+    "lora-r8-all": ["adapter.variant=lora", "adapter.rank=8", "adapter.targets=['**']"],
+    "lorta-r8-all": ["adapter.variant=lorta", "adapter.rank=8", "adapter.targets=['**']"],
+    "lorta-g12-r3-all": ["adapter.variant=lorta", "adapter.rank=3", "adapter.groups=12", "adapter.targets=['**']"],
     "spectral-d8": ["adapter.variant=spectral", "adapter.directions=8"],
     "spectral-all-d8": ["adapter.variant=spectral", EVERY_LAYER, "adapter.directions=8"],
     "spectral-all-d32": ["adapter.variant=spectral", EVERY_LAYER, "adapter.directions=32"],
