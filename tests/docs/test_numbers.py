@@ -96,6 +96,24 @@ def test_the_tables_of_the_front_are_those_of_its_runs():
         assert len(told) == 1 and f" | {int(count):,} | " in told[0], (setting, scores)
 
 
+def test_the_guides_first_table_is_that_of_the_front():
+    text = (ROOT / "docs/guide/choosing.md").read_text().split("## In short")[1].split("\n## ")[0]
+    kinds = (("accuracy", 1, 100), ("fid", 2, 1), ("is_distance", 3, 1), ("val_loss", 4, 1))
+    found = {
+        int(count): [
+            f"{mean(times * float(row[key]) for row in rows):.{digits}f}" for key, digits, times in kinds
+        ]
+        for (target, setting, count), rows in runs_of("front.csv").items()
+        if target == "npz:mnist_train_part.npz" and setting.startswith("spectral")
+    }
+    rows = [
+        [cell.strip(" %") for cell in line.split("|")[2:7]] for line in text.splitlines() if " % |" in line
+    ]
+    assert len(rows) == 4
+    for count, *scores in rows:
+        assert scores == found[int(count.replace(",", ""))]
+
+
 def test_the_table_of_the_papers_settings_is_that_of_its_runs():
     text, rows = section("The paper's experiment"), rows_of("paper.csv")
     assert len(rows) == 2 * 14
