@@ -45,6 +45,7 @@ def test_a_classifiers_card_speaks_of_classes_and_not_of_images_it_draws(made):
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value) == ("accuracy", record["accuracy"])
     frozen = make_card(read_content(str(made / "frozen")), "user/demo")
+    assert "| base | npz:data.npz | 0 | 0 |" in frozen and len(ModelCard(frozen).data.eval_results) == 1
     assert (
         "| Head | 4 classes, the one of the base |" in frozen
         and "| frozen | npz:data.npz | 256 | 0 |" in frozen

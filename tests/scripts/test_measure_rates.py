@@ -168,3 +168,15 @@ def test_the_summary_tells_bests_edges_and_excesses(summary, tmp_path):
     assert "| a | 10 | 0.2 | 0.40000 | 0.50000 | 25.00 % |" in rms
     assert "| b | 10 | 0.8 (at the edge) | 0.20000 | 0.30000 | 50.00 % |" in rms
     assert "| d | 10 | 0.1 (at the edge) | inf | inf | inf % |" in gain
+
+
+def test_a_settings_own_targets_stay_under_an_override_of_all(script, tmp_path):
+    from superlora_diffusion.runs.loading import load_config
+
+    words = ["--out", str(tmp_path), "--settings", "lora-r8,lora-r8-all", "--rules", "gain", "--low", "0.01"]
+    options = script.parse_options([*words, "--high", "0.01", "adapter.targets=[to_q]"])
+    own, whole = script.plan_work(options, tmp_path)
+    targets = [
+        load_config(one.config, list(one.overrides), output="x").adapter.targets for one in (own, whole)
+    ]
+    assert targets == [("to_q",), ("**",)] and whole.row.parameters > 10 * own.row.parameters
