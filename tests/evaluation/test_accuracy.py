@@ -147,7 +147,6 @@ def test_verbs_send_to_each_other(place):
         ("eval-is", place / "full"),
         ("sample", place / "kept"),
         ("sample", place / "new/adapter"),
-        ("merge", place / "kept", "--out", "merged"),
     ):
         result = call(*words)
         assert result.exit_code == 1 and "eval-acc" in result.stderr, words
@@ -156,6 +155,20 @@ def test_verbs_send_to_each_other(place):
         assert result.exit_code == 1 and f"superlora-diff eval-is {path}" in result.stderr
     result = call("eval-acc", place / "base", "--data", "digits")
     assert result.exit_code == 1 and "is no classifier" in result.stderr
+
+
+def test_a_merged_classifier_is_scored_as_its_adapter_was(place, tmp_path):
+    for verb in (("merge",), ("export", "--format", "merged")):
+        result = call(verb[0], place / "kept", *verb[1:], "--out", tmp_path / verb[0])
+        assert result.exit_code == 0, result.stderr
+        data = f"npz:{place / 'data.npz'}"
+        (merged,) = evaluate_accuracy(str(tmp_path / verb[0]), AccuracyRequest(data=data))
+        (adapted,) = evaluate_accuracy(str(place / "kept"), AccuracyRequest(only="adapter"))
+        assert merged.loss == pytest.approx(adapted.loss, rel=1e-4) and merged.accuracy == adapted.accuracy
+    assert (
+        call("export", place / "kept", "--format", "kohya", "--out", tmp_path / "a.safetensors").exit_code
+        == 2
+    )
 
 
 def test_eval_is_records_are_left_alone(place):
