@@ -1,4 +1,4 @@
-"""The tables that `eval-acc` prints."""
+"""The tables that `eval-acc` prints, and their cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from rich.table import Table
 
 from superlora_diffusion.evaluation.accuracy_records import AccuracyRecord
 
-_HEADINGS = ("model", "data", "parameters", "head", "accuracy", "95 %", "loss", "images")
+NAMES, NUMBERS = ("model", "data"), ("parameters", "head", "accuracy", "95 %", "loss", "images")
+"""Headings of the columns."""
 _SHOWN = 20
 """Classes that get a row; of more, those that are named worst."""
 
@@ -16,21 +17,24 @@ _SHOWN = 20
 def accuracy_table(records: Sequence[AccuracyRecord]) -> Table:
     """One row a record, in the given order."""
     table = Table(title="Accuracy on the test split")
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("model", "data") else "right")
+    for heading in (*NAMES, *NUMBERS):
+        table.add_column(heading, justify="left" if heading in NAMES else "right")
     for record in records:
-        low, high = record.accuracy_interval
-        table.add_row(
-            _plain(record.name),
-            _plain(record.data),
-            f"{record.parameters:,}",
-            f"{record.head_parameters:,}",
-            f"{record.accuracy:.2%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{record.loss:.4f}",
-            f"{record.n:,}",
-        )
+        table.add_row(_plain(record.name), _plain(record.data), *numbers_of(record))
     return table
+
+
+def numbers_of(record: AccuracyRecord) -> list[str]:
+    """Cells under ``NUMBERS``."""
+    low, high = record.accuracy_interval
+    counts = [f"{record.parameters:,}", f"{record.head_parameters:,}"]
+    return [
+        *counts,
+        f"{record.accuracy:.2%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{record.loss:.4f}",
+        f"{record.n:,}",
+    ]
 
 
 def classes_table(records: Sequence[AccuracyRecord]) -> Table:

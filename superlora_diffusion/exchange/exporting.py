@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from ..errors import AdapterError, ConfigError, nearest
 from ..models.classifier import Classifier
 from ..runs.source import Source, open_of_either_task
 from .classifiers import require_format, write_merged_classifier, write_peft_classifier
-from .factors import ErrorReport, Precision, factor_adapter, report_errors
+from .factors import ErrorReport, Pair, Precision, factor_adapter, report_errors
 from .merging import write_merged
 from .places import Pipeline, parts_of, place_of, read_pipeline
-from .writing import Pairs, require_loader, write_diffusers, write_kohya, write_peft
+from .writing import require_loader, write_diffusers, write_kohya, write_peft
 
 FORMATS = ("diffusers", "peft", "kohya", "merged")
 
@@ -140,16 +140,17 @@ def export_adapter(
         pipeline = read_pipeline(attached.folder)
         require_loader(pipeline, format)  # said before the long part
     factored = factor_adapter(attached.adapter, precision, on_target)
-    if attached.classifier is not None:
-        pairs = {target.name: target.weights() for target in factored}
-        path = write_peft_classifier(attached.classifier, pairs, out, attached.base)
-    else:
-        pairs = {place_of(attached.network, target.name): target.weights() for target in factored}
-        path = _write(format, attached, pairs, pipeline, out)
+    pairs = {target.name: target.weights() for target in factored}
+    path = _write(format, attached, pairs, pipeline, out)
     return Export(format, path, report_errors(factored, attached.adapter.num_parameters))
 
 
-def _write(format: str, attached: Attached, pairs: Pairs, pipeline: Pipeline | None, out: Path) -> Path:
+def _write(
+    format: str, attached: Attached, inside: Mapping[str, Pair], pipeline: Pipeline | None, out: Path
+) -> Path:
+    if attached.classifier is not None:
+        return write_peft_classifier(attached.classifier, inside, out, attached.base)
+    pairs = {place_of(attached.network, target): pair for target, pair in inside.items()}
     if format == "peft":
         return write_peft(pairs, out, attached.base)
     if format == "diffusers":

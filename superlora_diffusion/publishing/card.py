@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import HubError
 from ..evaluation.accuracy_records import AccuracyRecord
+from ..evaluation.accuracy_table import NAMES, NUMBERS, numbers_of
 from ..evaluation.records import ScoreRecord
 from ..evaluation.table import MEASURED
 from ..hub.download import is_hub_id
@@ -129,9 +130,6 @@ def _data_name(content: Content) -> str:
 
 def _results(record: ScoreRecord, content: Content) -> Iterator[EvalResult]:
     """The record's scores, each with all that it depends on."""
-    from huggingface_hub import EvalResult
-
-    name = public_name(_data_name(content))
     protocol = {
         "images": record.n,
         "splits": record.splits,
@@ -140,33 +138,32 @@ def _results(record: ScoreRecord, content: Content) -> Iterator[EvalResult]:
     }
     for key, kind, label in _METRICS:
         if getattr(record, key) is not None:
-            yield EvalResult(
-                task_type="image-generation",
-                task_name="Image generation",
-                dataset_type=_ON_THE_HUB.get(name, name),
-                dataset_name=name,
-                dataset_split="test",
-                metric_type=kind,
-                metric_name=label,
-                metric_value=getattr(record, key),
-                metric_args={**protocol, "extractor_hash": record.extractor_hash},
-            )
+            metric = (kind, label, getattr(record, key))
+            args = {**protocol, "extractor_hash": record.extractor_hash}
+            yield _result("Image generation", _data_name(content), metric, args)
 
 
 def _accuracy_result(record: AccuracyRecord) -> EvalResult:
+    metric = ("accuracy", "Accuracy", record.accuracy)
+    return _result("Image classification", record.data, metric, {"images": record.n})
+
+
+def _result(task: str, data: str, metric: tuple[str, str, float], args: dict[str, Any]) -> EvalResult:
+    """One score as the hub reads it: the task and the data by their names, (identifier, name, value), the protocol."""
     from huggingface_hub import EvalResult
 
-    name = public_name(record.data)
+    name = public_name(data)
+    kind, label, value = metric
     return EvalResult(
-        task_type="image-classification",
-        task_name="Image classification",
+        task_type=task.lower().replace(" ", "-"),
+        task_name=task,
         dataset_type=_ON_THE_HUB.get(name, name),
         dataset_name=name,
         dataset_split="test",
-        metric_type="accuracy",
-        metric_name="Accuracy",
-        metric_value=record.accuracy,
-        metric_args={"images": record.n},
+        metric_type=kind,
+        metric_name=label,
+        metric_value=value,
+        metric_args=args,
     )
 
 
@@ -241,12 +238,9 @@ def _score_table(records: Sequence[ScoreRecord], protocols: Sequence[str]) -> It
 def _accuracy_table(records: Sequence[AccuracyRecord]) -> Iterator[list[str]]:
     """Heading and rows; nothing where nothing was scored."""
     if records:
-        yield ["model", "data", "parameters", "head", "accuracy", "95 %", "loss", "images"]
+        yield [*NAMES, *NUMBERS]
     for record in records:
-        low, high = record.accuracy_interval
-        numbers = (f"{record.parameters:,}", f"{record.head_parameters:,}", f"{record.accuracy:.2%}")
-        names = (_cell(record.name), _cell(public_name(record.data)))
-        yield [*names, *numbers, f"{low:.1%} to {high:.1%}", f"{record.loss:.4f}", f"{record.n:,}"]
+        yield [_cell(record.name), _cell(public_name(record.data)), *numbers_of(record)]
 
 
 def _settings(content: Content) -> dict[str, str]:

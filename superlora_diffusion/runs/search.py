@@ -96,7 +96,7 @@ def search(request: Search) -> Found:
     found = targets_on(base, adapter, request.model or request.config_name)
     listing = list_settings(request.budget, found.targets, request.families, patterns, exclude)
     common = () if patterns == own else (f"adapter.targets={as_yaml_list(patterns)}",)
-    return Found(found, listing, _train_command(request, base, found, patterns), common)
+    return Found(found, listing, _train_command(request, base, found), common)
 
 
 def _refuse_overrides_of_the_setting(overrides: tuple[str, ...]) -> None:
@@ -112,23 +112,21 @@ def _wants_one_rate(config: RunConfig | None, patterns: tuple[str, ...]) -> bool
 
     Not where a rate, or a step, was chosen already, and for attention alone: other layers want a lower one.
     """
-    attention = {"qv", "qkvo", "attention", *PRESETS["attention"]}
-    if not attention.issuperset(patterns):
+    layers = {layer for pattern in patterns for layer in PRESETS.get(pattern, (pattern,))}
+    if not layers.issubset(PRESETS["attention"]):
         return False
     if config is None:
         return True
     return config.train.learning_rate is None and "step" not in config.adapter.model_fields_set
 
 
-def _train_command(
-    request: Search, base: BaseSettings, found: TargetList, patterns: tuple[str, ...]
-) -> str | None:
+def _train_command(request: Search, base: BaseSettings, found: TargetList) -> str | None:
     if base.build is not None or found.network != "UNet2DModel" or str(base.path).endswith(".json"):
         return None
     words = ["superlora-diff", "train", "--config", request.config_name or "demo", *request.overrides]
     if not any(text.startswith("output=") for text in request.overrides):
         words.append("output=runs/mine")
-    if _wants_one_rate(request.config, patterns):
+    if _wants_one_rate(request.config, found.patterns):
         words.append("adapter.step=gain")
     if request.config and request.config.method != "superlora":
         words.append("method=superlora")

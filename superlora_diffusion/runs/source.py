@@ -91,10 +91,7 @@ def open_source(path: str, base: str | None = None) -> Source:
         BaseModelError, AdapterError: if a part cannot be loaded.
         HubError: if the hub does not give what is no folder here.
     """
-    found = find_stored(path)
-    if found is not None:
-        return attach_found(found, load_base_of(found, base))
-    return _base_alone(path, base, load_base)
+    return _open(path, base, "denoising", load_base)
 
 
 def open_classifier(path: str, base: str | None = None) -> Source:
@@ -103,8 +100,7 @@ def open_classifier(path: str, base: str | None = None) -> Source:
     Raises:
         RunError, BaseModelError, AdapterError, HubError: as :func:`open_source`.
     """
-    found = find_stored(path, "classification")
-    return _base_alone(path, base, load_classifier) if found is None else _attach_to_classifier(found, base)
+    return _open(path, base, "classification", load_classifier)
 
 
 def open_of_either_task(path: str, base: str | None = None) -> Source:
@@ -113,16 +109,18 @@ def open_of_either_task(path: str, base: str | None = None) -> Source:
     Raises:
         RunError, BaseModelError, AdapterError, HubError: as :func:`open_source`.
     """
-    found = find_stored(path, None)
+    return _open(path, base, None, load_base)
+
+
+def _open(path: str, base: str | None, task: Task | None, load: Load) -> Source:
+    """``load`` is for a base alone; an adapter's file says which kind its base is."""
+    found = find_stored(path, task)
     if found is None:
-        return _base_alone(path, base, load_base)
-    if found.described.get("classification"):
-        return _attach_to_classifier(found, base)
-    return attach_found(found, load_base_of(found, base))
-
-
-def _attach_to_classifier(found: Found, base: str | None) -> Source:
-    classifier, told = load_base_of(found, base, load_classifier), found.described["classification"]
+        return _base_alone(path, base, load)
+    told = found.described.get("classification")
+    if not told:
+        return attach_found(found, load_base_of(found, base))
+    classifier = load_base_of(found, base, load_classifier)
     if told["head_parameters"]:
         load_head(classifier, found.folder, told["class_names"])
     return attach_found(found, classifier)
