@@ -27,6 +27,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,16 +65,14 @@ def make_front(options: argparse.Namespace) -> None:
 
     comparisons = gather(options.sweeps, options.target, dict(options.family))
     check_base_loss(options.base_loss, comparisons)
-    texts = []
-    for gathered in comparisons:
-        ending = "" if gathered is comparisons[0] else f"-{file_word(gathered.target)}"
-        texts.append(compare(gathered, options, ending))
+    endings = picture_endings([gathered.target for gathered in comparisons])
+    texts = [compare(*pair, options) for pair in zip(comparisons, endings, strict=True)]
     write_text(options.out / "front.csv", as_csv(comparisons))
     write_text(options.out / "front.md", "\n".join(texts))
     print("\n".join(texts))
 
 
-def compare(gathered: Gathered, options: argparse.Namespace, ending: str) -> str:
+def compare(gathered: Gathered, ending: str, options: argparse.Namespace) -> str:
     """The tables of one target; its pictures are drawn on the way."""
     from front.gather import base_scores
     from front.page import as_markdown
@@ -85,6 +84,15 @@ def compare(gathered: Gathered, options: argparse.Namespace, ending: str) -> str
     settings = summarise([run.values for run in gathered.runs])
     draw(gathered, settings, base, options, ending)
     return as_markdown(gathered, settings, base)
+
+
+def picture_endings(targets: Sequence[str]) -> list[str]:
+    """What ends the names of each target's pictures: nothing for the first, then its word, numbered where taken."""
+    endings = [""]
+    for word in map(file_word, targets[1:]):
+        names = chain([f"-{word}"], (f"-{word}-{number}" for number in count(2)))
+        endings.append(next(name for name in names if name not in endings))
+    return endings
 
 
 def file_word(target: str) -> str:

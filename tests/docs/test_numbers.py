@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
+from itertools import takewhile
 from statistics import mean, stdev
 
 from superlora_diffusion.adapters.variants import VARIANTS
@@ -124,6 +125,57 @@ def test_the_table_of_the_papers_settings_is_that_of_its_runs():
         scores = f"{float(row['is_distance']):.3f} | {float(row['fid']):.2f} | {float(row['val_loss']):.4f}"
         (line,) = (line for line in text.splitlines() if f" | {own} | {int(row['parameters']):,} | " in line)
         assert scores in line and row["published_is_distance"] in line
+
+
+def rate_curves() -> dict[tuple[str, str], dict[float, float]]:
+    """Validation loss by rate, by (setting, rule)."""
+    found = defaultdict(dict)
+    for row in rows_of("rates.csv"):
+        found[row["setting"], row["step"]][float(f"{float(row['learning_rate']):.3g}")] = float(
+            row["val_loss"]
+        )
+    return found
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table_under(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table whose first line begins so, its head and rule left out."""
+    lines = iter(text.splitlines())
+    next(line for line in lines if line.startswith(heading))
+    next(lines)
+    return [cells_of(line) for line in takewhile(lambda line: line.startswith("|"), lines)]
+
+
+def test_the_table_of_rates_is_that_of_its_runs():
+    curves, counts = rate_curves(), {row["setting"]: int(row["parameters"]) for row in rows_of("rates.csv")}
+    rows = table_under(section("One learning rate for all"), "| setting | numbers | best under plain")
+    assert {row[0] for row in rows} == {
+        setting for setting, _ in curves if not re.search("-all|spectral", setting)
+    }
+    for setting, *told in rows:
+        plain, rms, gain = (curves[setting, rule] for rule in ("plain", "rms", "gain"))
+        rate = min(plain, key=plain.get)
+        measured = [f"{counts[setting]:,}", f"{plain[rate]:.4f} ({rate:g})"]
+        measured += [f"{plain[0.0316]:.4f}", f"{rms[0.0316]:.4f}", f"{gain[0.01]:.4f}"]
+        assert told == [*measured, f"{100 * (gain[0.01] / min(gain.values()) - 1):.1f} %"]
+
+
+def test_the_table_of_settings_that_nobody_tuned_is_that_of_its_runs():
+    runs = defaultdict(dict)
+    for row in rows_of("untuned.csv"):
+        runs[row["setting"]][row["step"]] = row
+    rows = table_under(
+        section("One learning rate for all"), "| setting | numbers | plain, the variant's rate"
+    )
+    assert [row[0].strip("`") for row in rows] == list(runs) and len(rows) == 11
+    for setting, *told in rows:
+        plain, gain = (runs[setting.strip("`")][rule] for rule in ("plain", "gain"))
+        losses = [float(run["val_loss"]) for run in (plain, gain)]
+        measured = [f"{int(plain['parameters']):,}", f"{losses[0]:.4f} ({plain['learning_rate']})"]
+        assert told == [*measured, f"{losses[1]:.4f}", f"{100 * (losses[1] / losses[0] - 1):+.1f} %"]
 
 
 def test_pairs_are_found():

@@ -77,6 +77,17 @@ def test_targets_come_one_after_another_each_with_its_own_tables_and_plot(sweep,
     )
 
 
+def test_files_of_one_name_in_other_folders_have_a_plot_each(sweep, tmp_path):
+    sweeps = [sweep]
+    for folder in ("a", "b", "c"):
+        rows = [line("lora-r8", 0, 1500, 0.3, 2.0, 9.0, target=f"npz:{folder}/digits.npz")]
+        told = {**PROTOCOL, "data.name": f"npz:{folder}/digits.npz"}
+        sweeps.append(write_sweep(tmp_path / f"front-{folder}", rows, **told))
+    assert run(*sweeps, "--out", tmp_path / "out", "--base-loss", "none") == 0
+    plots = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert plots == ["front-digits-2.png", "front-digits-3.png", "front-digits.png", "front.png"]
+
+
 def test_the_base_loss_is_measured_or_said_to_be_unknown(sweep, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("make_front.draw", lambda *given: None)
     monkeypatch.setattr("superlora_diffusion.training.untrained.untrained_loss", lambda config: 0.25)
