@@ -41,8 +41,9 @@ browser: ## Install Debian's chromium for the tests of the pages, where this use
 		|| echo "chromium could not be installed: the tests of the pages will say that they are skipped."; \
 	else echo "No chromium, and no right to install it: the tests of the pages will say that they are skipped."; fi
 
+# worksteal: neighbours share their fixtures, and no process idles at the end.
 test: setup browser ## Run every test.
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: setup ## Run every bench (half an hour) and write docs/benchmarks.md.
 	$(BIN)/python scripts/bench/all.py
