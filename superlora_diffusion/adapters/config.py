@@ -30,9 +30,9 @@ class SuperLoRAConfig(Settings):
     """A named setting: dense, lora, group_lora, lokr, lonkr, lotr, lorta, spectral."""
     targets: Patterns = ("to_q", "to_v")
     """Which weights to adapt: whole dotted components at the end of a module's name (to_q, attn1.to_q), wildcards
-    among them (attn?.to_*, mid_block.**), whole names after a ^ (^conv_in), or presets: qv, qkvo, attention (with the
-    added projections of joint attention), attention+mlp, all-linear (every plain Linear layer, those of the time and
-    class embeddings too). In YAML what begins with * or holds [ ] is quoted."""
+    among them (attn?.to_*, mid_block.**), whole names after a ^ (^conv_in), or presets: qv, qk, vo, qkvo, attention
+    (with the added projections of joint attention), attention+mlp, all-linear (every plain Linear layer, those of the
+    time and class embeddings too). In YAML what begins with * or holds [ ] is quoted."""
     exclude: Exclusions = ()
     """What of the targets to leave out, said in the same way."""
     groups: Annotated[int, Field(ge=1, strict=True)] | Literal["weight", "layer", "shape"] = 1

@@ -7,8 +7,8 @@ A pattern is compared with the END of a module's name, by whole dotted component
   letters and ``[!...]`` one of the others (Python's fnmatch, capitals matter).
 - ``mid_block.**``: a component ``**`` is any number of components, none among them. This one is all of mid_block.
 - ``^down_blocks.*.attentions.**``: after a ``^`` the WHOLE name is compared, from its first component on.
-- ``qv``, ``qkvo``, ``attention``, ``attention+mlp``, ``all-linear``: presets (:mod:`.presets`), the layers of these
-  kinds that a network has, under whatever names.
+- ``qv``, ``qk``, ``vo``, ``qkvo``, ``attention``, ``attention+mlp``, ``all-linear``: presets (:mod:`.presets`), the
+  layers of these kinds that a network has, under whatever names.
 
 A pattern that the name of some layer ends in letter by letter means that alone: ``attention`` is the layer of this
 name where a network has one.

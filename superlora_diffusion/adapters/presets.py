@@ -38,6 +38,8 @@ _MLP = (
 ALL_LINEAR = "all-linear"
 PRESETS: dict[str, tuple[str, ...]] = {
     "qv": (*_Q, *_V),
+    "qk": (*_Q, *_K),
+    "vo": (*_V, *_OUT),
     "qkvo": (*_Q, *_K, *_V, *_OUT),
     "attention": (*_Q, *_K, *_V, *_OUT, *_ADDED),
     "attention+mlp": (*_Q, *_K, *_V, *_OUT, *_ADDED, *_MLP),

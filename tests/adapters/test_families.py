@@ -124,12 +124,19 @@ OTHER_LINEAR = {
 every_family = pytest.mark.parametrize("network", FAMILIES)
 
 
+def ending(name):
+    """q, k, v or o: the letter of an attention's projection, of any family."""
+    return name.replace("to_", "").replace("_proj", "").replace("out", "o").removesuffix(".0").rpartition(".")[2]
+
+
 def expected(network):
     qkvo = QV[network] | KO[network]
     attention = qkvo | ADDED.get(network, set())
     with_mlp = attention | MLP.get(network, set())
     return {
         "qv": QV[network],
+        "qk": {name for name in qkvo if ending(name) in ("q", "k")},
+        "vo": {name for name in qkvo if ending(name) in ("v", "o")},
         "qkvo": qkvo,
         "attention": attention,
         "attention+mlp": with_mlp,
