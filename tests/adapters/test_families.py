@@ -126,7 +126,9 @@ every_family = pytest.mark.parametrize("network", FAMILIES)
 
 def ending(name):
     """q, k, v or o: the letter of an attention's projection, of any family."""
-    return name.replace("to_", "").replace("_proj", "").replace("out", "o").removesuffix(".0").rpartition(".")[2]
+    return (
+        name.replace("to_", "").replace("_proj", "").replace("out", "o").removesuffix(".0").rpartition(".")[2]
+    )
 
 
 def expected(network):

@@ -161,7 +161,10 @@ def test_presets_know_the_names_of_older_versions():
         assert matches(f"{block}.{name}", preset), name
     assert not matches(f"{block}.attention.attention.key", "qv")
     parts = ("attention.query", "attention.key", "attention.value", "output.dense")
-    found = [(matches(f"{block}.attention.{part}", "qk"), matches(f"{block}.attention.{part}", "vo")) for part in parts]
+    found = [
+        (matches(f"{block}.attention.{part}", "qk"), matches(f"{block}.attention.{part}", "vo"))
+        for part in parts
+    ]
     assert found == [(True, False)] * 2 + [(False, True)] * 2
     assert not matches(f"{block}.output.dense", "attention")
 
