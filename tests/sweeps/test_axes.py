@@ -9,7 +9,9 @@ import pytest
 
 from superlora_diffusion.adapters import count_parameters, find_targets
 from superlora_diffusion.errors import ConfigError
+from superlora_diffusion.models.classifier import Classifier
 from superlora_diffusion.models.classifier_storage import save_classifier
+from superlora_diffusion.models.storage import save_base
 from superlora_diffusion.runs.loading import load_config, packaged_configs, packaged_sweeps
 from superlora_diffusion.sweeps.cells import list_cells, list_settings
 from superlora_diffusion.sweeps.config import SweepConfig, load_sweep
@@ -136,14 +138,15 @@ def test_the_budget_keeps_what_fits(make_sweep):
         plan_sweep(make_sweep(grid={"adapter.rank": ranks}, budget=5))
 
 
-PRETRAINED_BY = {"sweeps/vit-small": "vit-small-synthdigits"}
+PRETRAINED_BY = {"sweeps/vit-small": "vit-small-synthdigits", "sweeps/front-paper": "paper/base-svhn"}
 """Packaged sweeps on a base that a packaged config trains first."""
 
 
 def on_fresh_base(config: str, folder: Path) -> list[str]:
     """Overrides for the base that a config starts from in place of the one it makes, on data that is always there."""
     data = "data.name=mnist-mini"
-    save_classifier(load_or_build_base(load_config(config, [data])), folder)
+    base = load_or_build_base(load_config(config, [data]))
+    (save_classifier if isinstance(base, Classifier) else save_base)(base, folder)
     return [f"base.path={folder}", data]
 
 
@@ -156,9 +159,20 @@ def test_every_packaged_sweep_resolves_to_cells_with_counts(tmp_path):
         if name.startswith("paper/"):  # on a base that is pretrained first: see the published counts below
             continue
         if name in PRETRAINED_BY:
-            sweep = load_sweep(name, on_fresh_base(PRETRAINED_BY[name], tmp_path / "base"))
+            sweep = load_sweep(name, on_fresh_base(PRETRAINED_BY[name], tmp_path / Path(name).name))
         counts = [item.parameters for item in plan_sweep(sweep)]
         assert len(counts) == len(cells) and all(counts)
+
+
+def test_the_front_on_the_papers_network_is_twenty_times_smaller_than_lora_rank_8(tmp_path):
+    sweep = load_sweep(
+        "sweeps/front-paper", on_fresh_base(PRETRAINED_BY["sweeps/front-paper"], tmp_path / "base")
+    )
+    counts = {item.cell.setting: item.parameters for item in plan_sweep(sweep)}
+    assert counts == {
+        "lora-r8": 75776, "spectral-d28-noqk": 3773, "lorta-g12-r5": 8160,
+        "spectral-d20": 3574, "spectral-d16-noqk": 2214,
+    }  # fmt: skip
 
 
 def test_a_sweep_file_finds_its_run_config_beside_it(tmp_path, monkeypatch):
