@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from superlora_diffusion.errors import ConfigError, nearest
 from superlora_diffusion.models.config import EMBEDDED_BASE, BaseSettings
 from superlora_diffusion.report.published import PUBLISHED, PublishedPoint
 from superlora_diffusion.runs.config import RunConfig
-from superlora_diffusion.runs.counting import targets_on
+from superlora_diffusion.runs.counting import TargetList, targets_on
 from superlora_diffusion.runs.folder import RunFolder
 from superlora_diffusion.runs.loading import load_config
 from superlora_diffusion.sweeps.cells import list_cells
@@ -137,11 +138,17 @@ def list_points(names: Iterable[str] = ()) -> list[PaperPoint]:
 
 
 def _point(name: str, values: dict[str, Any], adapter: SuperLoRAConfig, base: BaseSettings) -> PaperPoint:
-    found = targets_on(base, adapter)
+    found = _targets_on(base.model_dump_json(), adapter.targets, adapter.exclude)
     share = trained_share(adapter, found.targets)
     count = int(share * found.weights)
     published = {point.parameters: point for point in PUBLISHED}
     return PaperPoint(name, values, adapter, count, share, published.get(count))
+
+
+@lru_cache(maxsize=32)  # fourteen settings ask for the same few of the same base
+def _targets_on(base: str, targets: tuple[str, ...], exclude: tuple[str, ...]) -> TargetList:
+    adapter = SuperLoRAConfig(targets=targets, exclude=exclude)
+    return targets_on(BaseSettings.model_validate_json(base), adapter)
 
 
 def list_moves(wish: Wish) -> list[Move]:
@@ -191,7 +198,7 @@ def list_lines(wish: Wish, moves: Sequence[Move]) -> list[Line]:
 
 
 def _line(move: Move, point: PaperPoint, fit: bool) -> Line:
-    found = targets_on(move.base, point.adapter)
+    found = _targets_on(move.base.model_dump_json(), point.adapter.targets, point.adapter.exclude)
     adapter = rescale(point.adapter, point.share, found.targets) if fit else point.adapter
     share = trained_share(adapter, found.targets)
     rank = None if adapter.order == 1 else adapter.rank

@@ -37,7 +37,7 @@ def nearest(images: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def test_eight_pictures_are_learnt_by_heart(base, tmp_path):
-    settings = {"steps": 300, "class_dropout": 0.0}
+    settings = {"steps": 200, "class_dropout": 0.0}
     config = family_config(tmp_path, base, train=settings, adapter=targets_of(base))
     before = untrained_loss(config, "cpu")
     train(config, "cpu", quiet=True)
