@@ -3,14 +3,18 @@
 The tensors are too small to share, and results stay the same to the last bit.
 """
 
+import functools
 import os
 
 import pytest
 import torch
+import typer.testing
 from browsing import browser  # noqa: F401 - a fixture
 
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+# Every call of the program in a test builds its commands anew otherwise.
+typer.testing._get_command = functools.cache(typer.main.get_command)
 
 
 @pytest.fixture(scope="session", autouse=True)
