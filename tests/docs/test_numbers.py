@@ -83,7 +83,8 @@ def test_the_tables_of_the_front_are_those_of_its_runs():
     runs, lines = runs_of("front.csv"), section("The front").splitlines()
     several = {key: rows for key, rows in runs.items() if len(rows) > 1}
     assert {target for target, _, _ in several} == {
-        f"npz:{name}.npz" for name in ("mnist_train_part", "usps", "letters", "mnist-12px", "mnist-8px")
+        f"npz:{name}.npz"
+        for name in ("mnist_train_part", "usps", "letters", "mnist-12px", "mnist-8px", "usps-8px")
     }
     for (_, setting, count), rows in several.items():
         scores = " | ".join(

@@ -171,7 +171,8 @@ def test_the_front_on_the_papers_network_is_twenty_times_smaller_than_lora_rank_
     counts = {item.cell.setting: item.parameters for item in plan_sweep(sweep)}
     assert counts == {
         "lora-r8": 75776, "spectral-d28-noqk": 3773, "lorta-g12-r5": 8160,
-        "spectral-d20": 3574, "spectral-d16-noqk": 2214,
+        "spectral-d20": 3574, "spectral-d16-noqk": 2214, "spectral-d32-noqk": 4289, "spectral-d40-noqk": 5321,
+        "spectral-d56-noqk": 7385,
     }  # fmt: skip
 
 
