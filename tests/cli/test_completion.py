@@ -76,9 +76,7 @@ def test_verbs_are_offered():
 
 def test_the_shell_falls_back_to_files():
     words = [sys.executable, "-c", PROGRAM, "--show-completion", "bash"]
-    named = {
-        **os.environ,
-        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
-    }  # tests may run outside any shell
+    # Tests may run outside any shell, where typer finds none to detect.
+    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     script = subprocess.run(words, capture_output=True, text=True, check=True, env=named).stdout
     assert "complete -o default" in script and "_SUPERLORA_DIFF_COMPLETE=complete_bash" in script

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,9 +15,9 @@ import psutil
 import pytest
 import yaml
 from tiny import run_values
+from typed import call
 
 from superlora_diffusion.errors import ConfigError
-from superlora_diffusion.sweeps.config import load_sweep
 from superlora_diffusion.sweeps.runners.ray_cluster import RayRunner, count_places
 
 ray = pytest.importorskip("ray")
@@ -45,24 +44,26 @@ def start_node(python, *arguments):
 
 
 def processes_of(node):
-    listed = subprocess.run(["ps", "-eo", "pid=,sid="], capture_output=True, text=True, check=True).stdout
-    pairs = (line.split() for line in listed.splitlines())
-    return [int(pid) for pid, session in pairs if int(session) == node.pid]
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == node.pid:
+                yield process
 
 
 def is_at_work(node, cell):
     """Whether a process of the node holds the lock of a cell."""
-    for pid in processes_of(node):
+    for process in processes_of(node):
         with contextlib.suppress(psutil.Error):
-            if str(cell / "lock") in [file.path for file in psutil.Process(pid).open_files()]:
+            if str(cell / "lock") in [file.path for file in process.open_files()]:
                 return True
     return False
 
 
 def kill_node(node):
     """As when a machine loses power: every process of the node at once."""
-    for pid in processes_of(node):
-        os.kill(pid, signal.SIGKILL)
+    for process in processes_of(node):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     node.wait()
 
 
@@ -167,8 +168,8 @@ def test_a_cluster_from_a_path_with_a_space_is_refused_with_the_reason(monkeypat
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_one_process(
-    place, tmp_path, cluster, run, sweep_here, monkeypatch
+def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_the_local_runner(
+    place, tmp_path, cluster, run, monkeypatch
 ):
     address, node = cluster
     write_sweep(place, tmp_path)
@@ -186,6 +187,6 @@ def test_a_node_that_dies_loses_no_cell_and_the_results_are_those_of_one_process
         assert steps_of(cell) == list(range(1, 301))  # every step once, also in the cell that moved
         assert told.count(f"{cell.name}: finished") == 1
     monkeypatch.chdir(tmp_path)
-    sweep_here(load_sweep("sweep.yaml", output="local"))
+    assert call("sweep", "--config", "sweep.yaml", "--threads", "1", "--output", "local").exit_code == 0
     assert len(table(tmp_path)) == 3 and table(tmp_path) == table(tmp_path, "local")
     assert all(float(row["is_distance"]) > 0 for row in table(tmp_path))

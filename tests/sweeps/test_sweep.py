@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typed import call
 
-from superlora_diffusion.cli.main import app
 from superlora_diffusion.errors import DataError, RunError
 from superlora_diffusion.evaluation.records import read_scores
 from superlora_diffusion.models.config import BaseSettings
@@ -27,14 +26,6 @@ from superlora_diffusion.sweeps.runners.local import LocalRunner
 from superlora_diffusion.sweeps.table import COLUMNS
 
 from .conftest import InlineRunner
-
-
-def call(*words):
-    """One call of the program; faults of ours are raised."""
-    result = CliRunner().invoke(app, list(words))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def table(folder):
